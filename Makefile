@@ -1,0 +1,5 @@
+# The commands of the README.
+
+.PHONY: test
+test:
+	@scripts/test

@@ -1,0 +1,60 @@
+//! Every limit of the edge, with its reason, in one place.
+//!
+//! Bytes unless the name ends otherwise. A limit that a caller can meet gives
+//! a 4xx with a sentence; one that a store breaks closes that connection.
+
+/// Request body. The API promises at least 10 MiB; an isolate has 128 MB for
+/// everything, and a body is held once as it came and once as a command.
+pub const REQUEST_BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
+/// Path and query together, as a proxy in front of any server would refuse.
+pub const TARGET_BYTES_MAX: usize = 16 * 1024;
+/// Session ids, user ids in Valkey keys, and generic cache keys, after decoding.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// A user id is a `varchar(255)`: characters, not bytes.
+pub const USER_ID_CHARS_MAX: usize = 255;
+/// Other ids and codes in bodies and queries that name a `varchar(255)` column.
+pub const ID_CHARS_MAX: usize = 255;
+/// A price in a query: longer ones are no price.
+pub const NUMBER_CHARS_MAX: usize = 64;
+/// Nesting of JSON in a request: far beyond any client, small enough for
+/// PostgreSQL's own recursion in `jsonb`.
+pub const JSON_DEPTH_MAX: usize = 4096;
+/// Operations of one batch: each needs a place in the pipeline and in the answer.
+pub const BATCH_OPERATIONS_MAX: usize = 1000;
+/// Longest TTL that a caller may ask for: a year. Longer is a mistake of unit.
+pub const TTL_S_MAX: u64 = 365 * 24 * 60 * 60;
+
+/// Rows of a list, also when the caller names no limit.
+pub const ROWS_MAX: u32 = 1000;
+/// Orders of a user when the caller names no limit.
+pub const ORDERS_DEFAULT: u32 = 50;
+
+/// One value in a RESP reply: a stored body and some air.
+pub const RESP_BULK_BYTES_MAX: usize = 12 * 1024 * 1024;
+/// All replies of one flight together, so that a batch of large values cannot
+/// fill the isolate.
+pub const RESP_FLIGHT_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A RESP line (simple string, error, length, number).
+pub const RESP_LINE_BYTES_MAX: usize = 64 * 1024;
+/// Elements of one RESP aggregate: far above what any command here is answered with.
+pub const RESP_ELEMENTS_MAX: usize = 16 * 1024;
+/// Nesting of RESP aggregates: the replies of our commands nest twice.
+pub const RESP_DEPTH_MAX: usize = 8;
+
+/// One PostgreSQL message. The largest is a data row with its jsonb columns.
+pub const PG_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// All messages that answer one statement.
+pub const PG_RESULT_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Columns of a result: our widest table has fourteen.
+pub const PG_COLUMNS_MAX: usize = 256;
+/// Messages before the server is ready for a query (parameters, notices).
+pub const PG_STARTUP_MESSAGES_MAX: usize = 256;
+/// SCRAM iterations: PostgreSQL's default is 4096; each costs CPU time that a
+/// hostile server must not be able to ask for without end.
+pub const SCRAM_ITERATIONS_MAX: u32 = 100_000;
+
+/// Weight of the L1, by default. An isolate has 128 MB for everything.
+pub const L1_BYTES_DEFAULT: u64 = 32 * 1024 * 1024;
+/// Largest entry that L1 takes, as a fraction of its size: one value must not
+/// push out all others.
+pub const L1_ENTRY_FRACTION: u64 = 8;

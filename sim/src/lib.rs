@@ -1,0 +1,1 @@
+//! Runs, replays and judges Shepherd Edge natively.
