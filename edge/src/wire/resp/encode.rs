@@ -1,0 +1,83 @@
+//! Commands as bytes ("Sending commands to a Valkey server").
+//!
+//! What is deliberately not known here: which commands exist. Nothing is checked
+//! either: arguments are binary-safe, so that no value can become a command.
+
+use std::fmt;
+
+use bytes::{Buf, BytesMut};
+
+/// Room for `*`, the ten digits of a `u32`, and CRLF.
+const HEADER_BYTES: usize = 13;
+/// Room for `$`, the twenty digits of the longest length, and two times CRLF.
+const ARGUMENT_OVERHEAD_BYTES: usize = 25;
+/// Room left behind a large argument for the small ones that follow a value
+/// (`PX 60000 NX`): without it they would double a buffer of ten megabytes.
+const TAIL_BYTES: usize = 128;
+
+/// One command: its arguments, the first of which is its name.
+pub struct Command {
+    arguments: u32,
+    /// The arguments, encoded, behind `HEADER_BYTES` of room for their count.
+    /// The room is there so that a large value is copied once only.
+    encoded: BytesMut,
+}
+
+impl Command {
+    pub fn new(name: &str) -> Self {
+        let mut encoded = BytesMut::with_capacity(TAIL_BYTES);
+        encoded.resize(HEADER_BYTES, 0);
+        Self {
+            arguments: 0,
+            encoded,
+        }
+        .arg(name)
+    }
+
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<[u8]>) -> Self {
+        let arg = arg.as_ref();
+        let needed = arg.len().saturating_add(ARGUMENT_OVERHEAD_BYTES);
+        if self.encoded.capacity() - self.encoded.len() < needed {
+            self.encoded.reserve(needed.saturating_add(TAIL_BYTES));
+        }
+        self.encoded
+            .extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+        self.encoded.extend_from_slice(arg);
+        self.encoded.extend_from_slice(b"\r\n");
+        self.arguments = self.arguments.saturating_add(1);
+        self
+    }
+
+    #[must_use]
+    pub fn number(self, n: u64) -> Self {
+        self.arg(n.to_string())
+    }
+
+    /// The command as it goes to the server.
+    pub(super) fn into_bytes(mut self) -> BytesMut {
+        let header = format!("*{}\r\n", self.arguments);
+        let unused = HEADER_BYTES.saturating_sub(header.len());
+        if let Some(room) = self.encoded.get_mut(unused..HEADER_BYTES) {
+            room.copy_from_slice(header.as_bytes());
+        }
+        self.encoded.advance(unused);
+        self.encoded
+    }
+
+    #[cfg(test)]
+    pub(super) fn encoded_address(&self) -> usize {
+        self.encoded.as_ptr().addr()
+    }
+}
+
+/// Says how large the command is and not what it holds: that is a user's data,
+/// or our password.
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Command")
+            .field("arguments", &self.arguments)
+            .field("bytes", &self.encoded.len())
+            .finish()
+    }
+}
