@@ -1,0 +1,414 @@
+//! One connection: TLS, start-up, then statements and their answers in order.
+//!
+//! It decides which message may come when and which bytes may leave together.
+//! It does not know a clock: a server that says nothing is the caller's matter,
+//! who can send [`Connection::cancel_request`] on another connection.
+
+use std::collections::VecDeque;
+use std::{io, mem};
+
+use bytes::BytesMut;
+use postgres_protocol::IsNull;
+use postgres_protocol::message::backend::Message;
+use postgres_protocol::message::frontend::{self, BindError};
+
+use super::answer::{Progress, Rows, ServerError};
+use super::authentication::{Authentication, Next};
+use super::frame::Frames;
+use super::{Login, SslMode, Statement};
+use crate::limits::PG_STARTUP_MESSAGES_MAX;
+use crate::wire::{Machine, Wants, WireError};
+
+/// The protocol counts parameters in 16 bits ("Bind").
+const PARAMETERS_MAX: usize = u16::MAX as usize;
+/// The protocol counts a message in 31 bits; a little is left for what stands
+/// around the parameters.
+const BIND_BYTES_MAX: u64 = i32::MAX as u64 - 64;
+
+enum Phase {
+    /// SSLRequest is out; one byte must come ("SSL Session Encryption").
+    SslAnswer,
+    /// The server said yes; no byte may come before TLS is on.
+    TlsHandshake,
+    Authentication(Authentication),
+    /// We are in; parameters come until ReadyForQuery.
+    Startup,
+    Ready,
+    /// Nothing can be done any longer, for this reason.
+    Broken(WireError),
+}
+
+/// A connection to PostgreSQL, from the first byte on.
+pub struct Connection {
+    login: Login,
+    over_tls: bool,
+    phase: Phase,
+    startup_messages: usize,
+    frames: Frames,
+    output: BytesMut,
+    /// Statements that must not leave before the log-in allows it. Empty once
+    /// `released`.
+    held: BytesMut,
+    released: bool,
+    /// Statements without an answer are in `held`, in `output` or sent; the
+    /// oldest sent one is in `progress`.
+    statements_held: usize,
+    statements_in_output: usize,
+    statements_sent: usize,
+    progress: Progress,
+    answers: VecDeque<Result<Rows, ServerError>>,
+    /// Process and secret, for a CancelRequest.
+    backend_key: Option<(i32, i32)>,
+}
+
+impl Connection {
+    pub fn new(login: Login) -> Self {
+        let mut connection = Self {
+            over_tls: false,
+            phase: Phase::SslAnswer,
+            startup_messages: 0,
+            frames: Frames::default(),
+            output: BytesMut::new(),
+            held: BytesMut::new(),
+            released: false,
+            statements_held: 0,
+            statements_in_output: 0,
+            statements_sent: 0,
+            progress: Progress::default(),
+            answers: VecDeque::new(),
+            backend_key: None,
+            login,
+        };
+        match connection.login.ssl {
+            SslMode::Disable => connection.start_up(),
+            SslMode::Require | SslMode::VerifyFull => {
+                frontend::ssl_request(&mut connection.output);
+            }
+        }
+        connection
+    }
+
+    /// Queues a statement: Parse, Bind, Describe, Execute, Sync in one flight.
+    ///
+    /// Each has its own Sync, so an error of one does not skip the next
+    /// ("Pipelining" in "Message Flow"). Answers come in the order of the calls.
+    ///
+    /// # Errors
+    /// The statement is too large for the protocol; the connection is as before.
+    /// Or the connection is broken, for the reason that is returned.
+    pub fn submit(&mut self, statement: &Statement) -> Result<(), WireError> {
+        if let Phase::Broken(why) = &self.phase {
+            return Err(why.clone());
+        }
+        check_size(statement)?;
+        let (buffer, count) = if self.released {
+            (&mut self.output, &mut self.statements_in_output)
+        } else {
+            (&mut self.held, &mut self.statements_held)
+        };
+        let before = buffer.len();
+        if write_statement(statement, buffer).is_err() {
+            buffer.truncate(before);
+            return Err(WireError::Protocol("a statement that cannot be sent"));
+        }
+        *count += 1;
+        Ok(())
+    }
+
+    /// The next answer, when it is complete and committed.
+    pub fn take_answer(&mut self) -> Option<Result<Rows, ServerError>> {
+        self.answers.pop_front()
+    }
+
+    /// The CancelRequest for what this connection runs, to be sent alone on a
+    /// new one ("Canceling Requests in Progress"). None until the server has
+    /// told the key.
+    pub fn cancel_request(&self) -> Option<BytesMut> {
+        let (process, secret) = self.backend_key?;
+        let mut output = BytesMut::new();
+        frontend::cancel_request(process, secret, &mut output);
+        Some(output)
+    }
+
+    /// The Terminate message: what a polite client writes last.
+    pub fn terminate() -> BytesMut {
+        let mut output = BytesMut::new();
+        frontend::terminate(&mut output);
+        output
+    }
+
+    /// Whether [`Machine::take_output`] has handed out a statement that has no
+    /// answer yet: if the connection is lost now, nobody knows whether it ran.
+    pub fn statement_sent(&self) -> bool {
+        self.statements_sent > 0
+    }
+
+    /// Whether another statement may be submitted.
+    pub fn is_usable(&self) -> bool {
+        !matches!(self.phase, Phase::Broken(_))
+    }
+
+    /// Bytes from the network that are kept, for the tests of the limits.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.frames.held_bytes() + self.progress.held_bytes()
+    }
+
+    /// Queues the StartupMessage. Where no password is expected, this is
+    /// already our last word of the log-in.
+    fn start_up(&mut self) {
+        let parameters = [
+            ("user", self.login.user.as_str()),
+            ("database", self.login.database.as_str()),
+            ("client_encoding", "UTF8"),
+            ("DateStyle", "ISO, YMD"),
+            ("TimeZone", "UTC"),
+            ("application_name", "shepherd-edge"),
+        ];
+        if frontend::startup_message(parameters, &mut self.output).is_err() {
+            return self.break_off(WireError::Security(
+                "the user or database cannot be sent: it contains a NUL byte",
+            ));
+        }
+        self.phase = Phase::Authentication(Authentication::Unknown);
+        if self.login.password.is_none() {
+            self.release();
+        }
+    }
+
+    /// Lets statements leave, now and from now on.
+    fn release(&mut self) {
+        self.released = true;
+        self.output.unsplit(mem::take(&mut self.held));
+        self.statements_in_output += mem::take(&mut self.statements_held);
+    }
+
+    fn break_off(&mut self, why: WireError) {
+        self.phase = Phase::Broken(why);
+        self.frames = Frames::default();
+        self.progress = Progress::default();
+        self.output = BytesMut::new();
+        self.held = BytesMut::new();
+    }
+
+    fn advance(&mut self, bytes: &[u8]) -> Result<(), WireError> {
+        match &self.phase {
+            Phase::Broken(why) => return Err(why.clone()),
+            Phase::SslAnswer => return self.take_ssl_answer(bytes),
+            Phase::TlsHandshake if !bytes.is_empty() => return Err(bytes_before_tls()),
+            _ => {}
+        }
+        self.frames.extend(bytes);
+        while self.is_usable()
+            && let Some(message) = self.frames.next()?
+        {
+            self.take_message(message)?;
+        }
+        Ok(())
+    }
+
+    /// The one byte after SSLRequest.
+    ///
+    /// Anything behind it was not protected by TLS and must not be taken for
+    /// something that was (CVE-2021-23222). An error text here is nobody's: it
+    /// is not shown.
+    fn take_ssl_answer(&mut self, bytes: &[u8]) -> Result<(), WireError> {
+        match bytes {
+            [] => Ok(()),
+            b"S" => {
+                self.phase = Phase::TlsHandshake;
+                Ok(())
+            }
+            [b'S', ..] => Err(bytes_before_tls()),
+            [b'N', ..] => Err(WireError::Security("the server does not offer TLS")),
+            [b'E', ..] => Err(WireError::Refused(
+                "the server answered the request for TLS with an error".to_owned(),
+            )),
+            _ => Err(WireError::Protocol("a wrong answer to the request for TLS")),
+        }
+    }
+
+    fn take_message(&mut self, message: Message) -> Result<(), WireError> {
+        match self.phase {
+            Phase::Authentication(_) | Phase::Startup => {
+                self.startup_messages += 1;
+                if self.startup_messages > PG_STARTUP_MESSAGES_MAX {
+                    return Err(WireError::Limit("messages before the server is ready"));
+                }
+                self.take_startup_message(message)
+            }
+            Phase::Ready => self.take_ready_message(message),
+            _ => Err(WireError::Protocol("a message out of order")),
+        }
+    }
+
+    /// "Start-up" in "Message Flow".
+    fn take_startup_message(&mut self, message: Message) -> Result<(), WireError> {
+        let message = match message {
+            Message::ErrorResponse(body) => return Err(ServerError::read(&body)?.refusal()),
+            Message::NoticeResponse(_) => return Ok(()),
+            message => message,
+        };
+        if let Phase::Authentication(authentication) = &mut self.phase {
+            let next =
+                authentication.answer(message, &self.login, self.over_tls, &mut self.output)?;
+            if next != Next::Wait {
+                self.release();
+            }
+            if next == Next::Accepted {
+                self.phase = Phase::Startup;
+                self.login.password = None;
+            }
+            return Ok(());
+        }
+        match message {
+            Message::ParameterStatus(_) => {}
+            Message::BackendKeyData(key) => {
+                self.backend_key = Some((key.process_id(), key.secret_key()));
+            }
+            Message::ReadyForQuery(ready) if ready.status() == b'I' => {
+                self.phase = Phase::Ready;
+                self.frames.start_over();
+            }
+            _ => {
+                return Err(WireError::Protocol(
+                    "a message out of order in the start-up",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// "Extended Query" and "Asynchronous Operations" in "Message Flow".
+    fn take_ready_message(&mut self, message: Message) -> Result<(), WireError> {
+        match message {
+            Message::NoticeResponse(_)
+            | Message::ParameterStatus(_)
+            | Message::NotificationResponse(_) => Ok(()),
+            Message::ErrorResponse(body) if ServerError::read(&body)?.is_fatal() => {
+                self.take_fatal(ServerError::read(&body)?)
+            }
+            _ if self.statements_sent == 0 => {
+                Err(WireError::Protocol("a message that answers nothing"))
+            }
+            Message::ReadyForQuery(ready) => {
+                if !matches!(ready.status(), b'I' | b'T' | b'E') {
+                    return Err(WireError::Protocol("an unknown transaction status"));
+                }
+                let answer = mem::take(&mut self.progress).finish()?;
+                self.answers.push_back(answer);
+                self.statements_sent -= 1;
+                self.frames.start_over();
+                Ok(())
+            }
+            message => {
+                self.progress = mem::take(&mut self.progress).advance(message)?;
+                Ok(())
+            }
+        }
+    }
+
+    /// The server ends the connection, for instance because it is shut down.
+    ///
+    /// All that it was asked gets this error for an answer; whether the first
+    /// statement ran, see [`ServerError::is_fatal`].
+    fn take_fatal(&mut self, error: ServerError) -> Result<(), WireError> {
+        let refusal = error.refusal();
+        if self.statements_sent == 0 {
+            return Err(refusal);
+        }
+        let unanswered =
+            mem::take(&mut self.statements_sent) + mem::take(&mut self.statements_in_output);
+        for _ in 0..unanswered {
+            self.answers.push_back(Err(error.clone()));
+        }
+        self.break_off(refusal);
+        Ok(())
+    }
+}
+
+impl Machine for Connection {
+    fn take_output(&mut self) -> BytesMut {
+        self.statements_sent += mem::take(&mut self.statements_in_output);
+        mem::take(&mut self.output)
+    }
+
+    fn wants(&self) -> Wants {
+        let answered = self.statements_held + self.statements_in_output + self.statements_sent == 0;
+        match self.phase {
+            Phase::TlsHandshake => Wants::Tls,
+            Phase::Broken(_) => Wants::Nothing,
+            Phase::Ready if answered => Wants::Nothing,
+            _ => Wants::Input,
+        }
+    }
+
+    fn handle_input(&mut self, bytes: &[u8]) -> Result<(), WireError> {
+        let result = self.advance(bytes);
+        if let Err(why) = &result {
+            self.break_off(why.clone());
+        }
+        result
+    }
+
+    /// Does nothing unless [`Wants::Tls`] was asked for.
+    fn tls_started(&mut self) {
+        if matches!(self.phase, Phase::TlsHandshake) {
+            self.over_tls = true;
+            self.start_up();
+        }
+    }
+}
+
+fn bytes_before_tls() -> WireError {
+    WireError::Security("the server, or someone before it, sent bytes before TLS was on")
+}
+
+fn check_size(statement: &Statement) -> Result<(), WireError> {
+    if statement.parameters.len() > PARAMETERS_MAX {
+        return Err(WireError::Limit(
+            "more parameters than a statement can carry",
+        ));
+    }
+    let bytes: u64 = statement
+        .parameters
+        .iter()
+        .map(|parameter| 4 + parameter.as_ref().map_or(0, |text| text.len() as u64))
+        .sum();
+    if bytes > BIND_BYTES_MAX {
+        return Err(WireError::Limit(
+            "longer parameters than a statement can carry",
+        ));
+    }
+    Ok(())
+}
+
+/// The unnamed statement in the unnamed portal, all in text format.
+fn write_statement(statement: &Statement, buffer: &mut BytesMut) -> io::Result<()> {
+    frontend::parse("", statement.sql, [], buffer)?;
+    frontend::bind(
+        "",
+        "",
+        [],
+        &statement.parameters,
+        |parameter, buffer| {
+            Ok(match parameter {
+                Some(text) => {
+                    buffer.extend_from_slice(text.as_bytes());
+                    IsNull::No
+                }
+                None => IsNull::Yes,
+            })
+        },
+        [],
+        buffer,
+    )
+    .map_err(|error| match error {
+        BindError::Serialization(error) => error,
+        BindError::Conversion(error) => io::Error::other(error),
+    })?;
+    frontend::describe(b'P', "", buffer)?;
+    frontend::execute("", 0, buffer)?;
+    frontend::sync(buffer);
+    Ok(())
+}
