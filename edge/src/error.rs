@@ -1,0 +1,117 @@
+//! What can go wrong, by who is at fault, and the sentence a caller reads.
+//!
+//! Sentences for callers name no host, SQL or constraint; what the operator
+//! needs beyond them goes to the log.
+
+use std::fmt;
+
+use crate::wire::WireError;
+
+/// A store behind the edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    Postgres,
+    Valkey,
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Postgres => "PostgreSQL",
+            Self::Valkey => "Valkey",
+        })
+    }
+}
+
+/// Why a store did not answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// A setting is missing or malformed; the sentence names it.
+    Settings(String),
+    /// No connection, or it broke.
+    Unreachable(String),
+    /// The deadline passed.
+    TimedOut,
+    /// The store broke its protocol, or does not let us in.
+    Wire(WireError),
+    /// The store is there and says that it cannot serve now.
+    Unavailable(String),
+}
+
+/// Why a request has no good answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Error {
+    /// The caller's: 400.
+    BadRequest(String),
+    /// 403.
+    Forbidden(&'static str),
+    /// 404.
+    NotFound,
+    /// 405, with the methods that are allowed.
+    MethodNotAllowed(&'static str),
+    /// 409: a reference to something that is not there.
+    Conflict(&'static str),
+    /// 413.
+    TooLarge,
+    /// 415.
+    UnsupportedMediaType,
+    /// A store's: 503, or 504 when it was too slow.
+    Store(Store, Fault),
+}
+
+impl Error {
+    pub fn bad(what: impl Into<String>) -> Self {
+        Self::BadRequest(what.into())
+    }
+
+    /// The status code (RFC 9110, section 15).
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::BadRequest(_) => 400,
+            Self::Forbidden(_) => 403,
+            Self::NotFound => 404,
+            Self::MethodNotAllowed(_) => 405,
+            Self::Conflict(_) => 409,
+            Self::TooLarge => 413,
+            Self::UnsupportedMediaType => 415,
+            Self::Store(_, Fault::TimedOut) => 504,
+            Self::Store(..) => 503,
+        }
+    }
+
+    /// What the operator should read, when it is more than the caller does.
+    pub fn for_operator(&self) -> Option<String> {
+        match self {
+            Self::Store(store, fault) => Some(match fault {
+                Fault::Settings(what) => what.clone(),
+                Fault::Unreachable(why) => format!("{store} cannot be reached: {why}"),
+                Fault::TimedOut => format!("{store} did not answer within the deadline"),
+                Fault::Wire(why) => format!("{store}: {why}"),
+                Fault::Unavailable(why) => format!("{store} cannot serve now: {why}"),
+            }),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadRequest(what) => f.write_str(what),
+            Self::Forbidden(what) | Self::Conflict(what) => f.write_str(what),
+            Self::NotFound => f.write_str("not found"),
+            Self::MethodNotAllowed(allow) => write!(f, "method not allowed; use {allow}"),
+            Self::TooLarge => f.write_str("the body is larger than 10 MiB"),
+            Self::UnsupportedMediaType => {
+                f.write_str("send the body with Content-Type: application/json")
+            }
+            Self::Store(_, Fault::Settings(what)) => f.write_str(what),
+            Self::Store(store, Fault::TimedOut) => {
+                write!(f, "{store} is too slow right now; try again")
+            }
+            Self::Store(store, _) => write!(f, "{store} is not available right now; try again"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

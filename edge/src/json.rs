@@ -1,0 +1,128 @@
+//! JSON as text: checked, taken apart at the top level, never rebuilt.
+//!
+//! Values keep every byte that came, so no double and no key order changes.
+//! Deep values are checked without recursion.
+
+use serde_json::value::RawValue;
+
+use crate::error::Error;
+use crate::limits::JSON_DEPTH_MAX;
+
+/// The members of an object, in order, values as they were written.
+pub struct Object<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'a> Object<'a> {
+    /// # Errors
+    /// The text is no JSON object, or nests too deep.
+    pub fn parse(text: &'a str) -> Result<Self, Error> {
+        check_depth(text)?;
+        if !text.trim_start().starts_with('{') {
+            check(text)?;
+            return Err(Error::bad("the body must be a JSON object"));
+        }
+        serde_json::from_str(text).map_err(|_| Error::bad("the body is not valid JSON"))
+    }
+
+    /// The value of a member; the last one of several counts, as in JavaScript.
+    pub fn field(&self, name: &str) -> Option<&'a str> {
+        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.get())
+    }
+
+    /// As [`Self::field`], with null as absent.
+    pub fn present(&self, name: &str) -> Option<&'a str> {
+        self.field(name).filter(|text| *text != "null")
+    }
+}
+
+impl<'a> serde::Deserialize<'a> for Object<'a> {
+    fn deserialize<D: serde::Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'a> serde::de::Visitor<'a> for Members {
+            type Value = Object<'a>;
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: serde::de::MapAccess<'a>>(
+                self,
+                mut map: A,
+            ) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Object(members))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+/// The elements of an array, as they were written; None when it is no array.
+pub fn elements(text: &str) -> Option<Vec<&RawValue>> {
+    serde_json::from_str(text).ok()
+}
+
+/// # Errors
+/// The text is no JSON, or nests too deep.
+pub fn check(text: &str) -> Result<(), Error> {
+    check_depth(text)?;
+    serde_json::from_str::<&RawValue>(text)
+        .map(|_| ())
+        .map_err(|_| Error::bad("the body is not valid JSON"))
+}
+
+/// The string that a JSON text stands for; None when it is no string.
+pub fn string(text: &str) -> Option<String> {
+    serde_json::from_str(text).ok()
+}
+
+/// A string as JSON text.
+pub fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+fn check_depth(text: &str) -> Result<(), Error> {
+    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    for byte in text.bytes() {
+        match (in_string, byte) {
+            (true, _) if escaped => escaped = false,
+            (true, b'\\') => escaped = true,
+            (_, b'"') => in_string = !in_string,
+            (false, b'[' | b'{') => depth += 1,
+            (false, b']' | b'}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > JSON_DEPTH_MAX {
+            return Err(Error::bad(format!("the JSON nests deeper than {JSON_DEPTH_MAX} levels")));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_keep_their_bytes() {
+        let object = Object::parse(r#"{"a": 1.0e0 , "b":{"y":1, "x":-0}, "a":2}"#).unwrap();
+        assert_eq!(object.field("a"), Some("2"));
+        assert_eq!(object.field("b"), Some(r#"{"y":1, "x":-0}"#));
+        assert_eq!(object.field("c"), None);
+    }
+
+    #[test]
+    fn depth_is_limited_and_brackets_in_strings_do_not_count() {
+        let nested = |depth: usize| format!("{{\"v\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+        assert!(Object::parse(&nested(1000)).is_ok());
+        assert!(Object::parse(&nested(JSON_DEPTH_MAX)).is_err());
+        assert!(Object::parse(&format!(r#"{{"v":"\"{}"}}"#, "[".repeat(9000))).is_ok());
+    }
+
+    #[test]
+    fn other_top_levels_and_broken_texts_are_refused() {
+        for text in ["", "[]", "1", "null", "{", "{\"a\"}", "{} x"] {
+            assert!(Object::parse(text).is_err(), "{text}");
+        }
+    }
+}

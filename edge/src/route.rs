@@ -1,0 +1,195 @@
+//! Paths, methods, statuses and headers of the API; nothing below knows them.
+//!
+//! Does not know how a host reads a request, nor which tier has what.
+
+mod body;
+mod target;
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use crate::error::{Error, Store};
+use crate::host::Host;
+use crate::isolate::Isolate;
+use crate::tiers::{Found, Tier, Tiers};
+use target::Target;
+
+/// What the API reads of a request, and so all that can change an answer.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    pub method: String,
+    /// As sent: percent-encoded.
+    pub path: String,
+    pub query: String,
+    pub content_type: Option<String>,
+    pub origin: Option<String>,
+    pub if_none_match: Option<String>,
+    /// None: larger than [`crate::limits::REQUEST_BODY_BYTES_MAX`].
+    pub body: Option<Bytes>,
+}
+
+/// An answer, ready for the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    pub status: u16,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Bytes,
+}
+
+/// What an operation answers before headers are put on.
+pub(crate) enum Answer {
+    /// A body that is no cached value.
+    Plain(u16, String),
+    /// A read, as the tiers found it, with the body to send.
+    Read(Found, Bytes),
+}
+
+const OPENAPI: &str = include_str!("../openapi.json");
+
+/// Answers one request.
+pub async fn answer<H: Host>(host: H, isolate: Rc<Isolate>, request: Request) -> Response {
+    let began_ms = host.now_ms();
+    let tiers = Tiers { host, isolate };
+    let target = Target::parse(&request);
+    let counted = request.path.starts_with("/api/vultr/valkey/");
+    let mut response = if request.method == "OPTIONS" {
+        preflight()
+    } else {
+        let outcome = match target {
+            Ok(target) => operate(&tiers, target, &request).await,
+            Err(error) => Err(error),
+        };
+        finish(&tiers, &request, outcome)
+    };
+    if counted {
+        let took_ms = tiers.host.now_ms().saturating_sub(began_ms);
+        tiers.isolate.metrics.request(took_ms);
+    }
+    allow_origin(&tiers.isolate.settings.origins, &request, &mut response);
+    if request.method == "HEAD" {
+        response.body = Bytes::new();
+    }
+    response
+}
+
+async fn operate<H: Host>(tiers: &Tiers<H>, target: Target, request: &Request) -> Result<Answer, Error> {
+    let allow = target.allow();
+    let method = if request.method == "HEAD" { "GET" } else { request.method.as_str() };
+    if !allow.split(", ").any(|allowed| allowed == method) {
+        return Err(Error::MethodNotAllowed(allow));
+    }
+    match (&target, method) {
+        (Target::OpenApi, _) => Ok(Answer::Plain(200, OPENAPI.to_owned())),
+        (Target::Sql, _) => Err(Error::Forbidden("SQL is not accepted here")),
+        (Target::Health(store), _) => Ok(health(tiers, *store).await),
+        (Target::Metrics, _) => Ok(Answer::Plain(200, tiers.isolate.metrics.json())),
+        (Target::Stats, _) => {
+            // Connections live as long as their request, so none is idle.
+            let health = if tiers.probe(Store::Postgres).await.is_ok() { "healthy" } else { "unhealthy" };
+            let text = serde_json::json!({"totalCount": 0, "idleCount": 0, "waitingCount": 0, "health": health});
+            Ok(Answer::Plain(200, text.to_string()))
+        }
+        (_, "GET") => body::read(tiers, target).await,
+        _ => body::write(tiers, target, method, request).await,
+    }
+}
+
+async fn health<H: Host>(tiers: &Tiers<H>, store: Store) -> Answer {
+    match tiers.probe(store).await {
+        Ok(latency_ms) => Answer::Plain(200, format!(r#"{{"status":"healthy","latency":{latency_ms}}}"#)),
+        Err(error) => {
+            if let Some(line) = error.for_operator() {
+                tiers.host.log(&line);
+            }
+            let text = serde_json::json!({"status": "unhealthy", "error": error.to_string()});
+            Answer::Plain(503, text.to_string())
+        }
+    }
+}
+
+fn finish<H: Host>(tiers: &Tiers<H>, request: &Request, outcome: Result<Answer, Error>) -> Response {
+    let mut headers = vec![
+        ("Content-Type", "application/json; charset=utf-8".to_owned()),
+        ("Cache-Control", "no-store".to_owned()),
+        ("X-Content-Type-Options", "nosniff".to_owned()),
+    ];
+    let (status, body) = match outcome {
+        Ok(Answer::Plain(status, text)) => (status, Bytes::from(text)),
+        Ok(Answer::Read(found, body)) => {
+            headers.push(("Cache-Status", cache_status(&found)));
+            headers.push(("Age", (found.age_ms / 1000).to_string()));
+            if found.body.is_some() {
+                let tag = entity_tag(&body);
+                let same = matches_tag(request.if_none_match.as_deref(), &tag);
+                headers.push(("ETag", tag));
+                if same { (304, Bytes::new()) } else { (200, body) }
+            } else {
+                (404, body)
+            }
+        }
+        Err(error) => {
+            if let Some(line) = error.for_operator() {
+                tiers.host.log(&line);
+            }
+            if let Error::MethodNotAllowed(allow) = &error {
+                headers.push(("Allow", (*allow).to_owned()));
+            }
+            let text = serde_json::json!({"error": error.to_string()});
+            (error.status(), Bytes::from(text.to_string()))
+        }
+    };
+    Response { status, headers, body }
+}
+
+/// `Cache-Status` (RFC 9211), the member nearest to the origin first.
+fn cache_status(found: &Found) -> String {
+    let ttl_s = found.ttl_ms / 1000;
+    match found.tier {
+        Tier::L1 => format!("L1; hit; ttl={ttl_s}"),
+        Tier::L2 => format!("L2; hit, L1; fwd=miss; stored; ttl={ttl_s}"),
+        Tier::L3 => format!("L3; hit, L2; fwd=miss, L1; fwd=miss; stored; ttl={ttl_s}"),
+    }
+}
+
+fn entity_tag(body: &[u8]) -> String {
+    use std::hash::{DefaultHasher, Hasher};
+    let mut hasher = DefaultHasher::new();
+    hasher.write(body);
+    format!("\"{:016x}-{:x}\"", hasher.finish(), body.len())
+}
+
+/// `If-None-Match` with the weak comparison (RFC 9110, section 13.1.2).
+fn matches_tag(condition: Option<&str>, tag: &str) -> bool {
+    condition.is_some_and(|condition| {
+        condition.split(',').map(str::trim).any(|one| one == "*" || one.trim_start_matches("W/") == tag)
+    })
+}
+
+fn preflight() -> Response {
+    Response {
+        status: 204,
+        headers: vec![
+            ("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS".to_owned()),
+            ("Access-Control-Allow-Headers", "Content-Type, Authorization, If-None-Match".to_owned()),
+            ("Access-Control-Max-Age", "7200".to_owned()),
+            ("Cache-Control", "no-store".to_owned()),
+            ("X-Content-Type-Options", "nosniff".to_owned()),
+        ],
+        body: Bytes::new(),
+    }
+}
+
+fn allow_origin(origins: &[String], request: &Request, response: &mut Response) {
+    let headers = &mut response.headers;
+    if origins.iter().any(|origin| origin == "*") {
+        headers.push(("Access-Control-Allow-Origin", "*".to_owned()));
+    } else {
+        headers.push(("Vary", "Origin".to_owned()));
+        let Some(origin) = request.origin.as_ref().filter(|origin| origins.contains(origin)) else {
+            return;
+        };
+        headers.push(("Access-Control-Allow-Origin", origin.clone()));
+    }
+    headers.push(("Access-Control-Expose-Headers", "Age, Cache-Status, ETag".to_owned()));
+}

@@ -1,0 +1,361 @@
+//! The operations: bodies taken apart, values and rows given back in the API's shapes.
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use crate::error::Error;
+use crate::host::Host;
+use crate::json::{self, Object};
+use crate::limits;
+use crate::route::target::{ProductFilter, Target, Typed, generic_key};
+use crate::route::{Answer, Request};
+use crate::tiers::postgres as sql;
+use crate::tiers::{Found, OWN_PREFIX, Operation, Outcome, Tiers};
+use crate::wire::pg::{Rows, Statement};
+
+/// TTLs of the integration guide, in seconds.
+const SESSION_TTL_S: u64 = 86_400;
+
+impl Typed {
+    fn ttl_s(self) -> u64 {
+        match self {
+            Self::Conversation | Self::Preferences => 3_600,
+            Self::Recommendations => 1_800,
+        }
+    }
+
+    fn key(self, id: &str) -> String {
+        format!("{}:{id}", self.name())
+    }
+}
+
+fn session_key(id: &str) -> String {
+    format!("session:{id}")
+}
+
+fn copy_key(kind: &str, id: &str) -> String {
+    format!("{OWN_PREFIX}{{{kind}:{id}}}")
+}
+
+pub(super) async fn read<H: Host>(tiers: &Tiers<H>, target: Target) -> Result<Answer, Error> {
+    Ok(match target {
+        Target::Session(id) => value(tiers.value(&session_key(&id)).await?, None, false),
+        Target::Typed(Typed::Conversation, id) => {
+            value(tiers.value(&Typed::Conversation.key(&id)).await?, None, false)
+        }
+        Target::Typed(typed, id) => value(tiers.value(&typed.key(&id)).await?, Some(typed.name()), false),
+        Target::Generic(key) => value(tiers.value(&key).await?, Some("value"), true),
+        Target::Products(filter) => {
+            let variant = format!("{filter:?}");
+            // One key a filter: nothing here writes products, so nothing is invalidated together.
+            let key = copy_key("products", &hex(&Sha256::digest(&variant)));
+            let ProductFilter { category, brand, min_price, max_price, limit } = filter;
+            let parameters = vec![category, brand, min_price, max_price, Some(limit.to_string())];
+            rows(tiers.rows(&key, "", Statement { sql: sql::PRODUCTS, parameters }, list).await?)
+        }
+        Target::Profile(user) => {
+            let key = copy_key("profile", &user);
+            let statement = Statement { sql: sql::PROFILE, parameters: vec![Some(user)] };
+            rows(tiers.rows(&key, "", statement, single).await?)
+        }
+        Target::Orders(user, limit) => {
+            let key = copy_key("orders", &user);
+            let parameters = vec![Some(user), Some(limit.to_string())];
+            rows(tiers.rows(&key, &limit.to_string(), Statement { sql: sql::ORDERS, parameters }, list).await?)
+        }
+        Target::Returns(user, product) => {
+            let key = user.as_deref().map_or_else(every_return, returns_of);
+            let variant = product.as_deref().map_or_else(String::new, |product| hex(&Sha256::digest(product)));
+            let parameters = vec![user, product, Some(limits::ROWS_MAX.to_string())];
+            rows(tiers.rows(&key, &variant, Statement { sql: sql::RETURNS, parameters }, list).await?)
+        }
+        _ => return Err(Error::NotFound),
+    })
+}
+
+fn returns_of(user: &str) -> String {
+    copy_key("returns", user)
+}
+
+/// The lists that are not of one user.
+fn every_return() -> String {
+    copy_key("every", "return")
+}
+
+fn list(rows: &Rows) -> Result<Option<Vec<u8>>, Error> {
+    rows.json_array().map(Some).map_err(broken)
+}
+
+fn single(rows: &Rows) -> Result<Option<Vec<u8>>, Error> {
+    if rows.is_empty() { Ok(None) } else { rows.json_object(0).map(Some).map_err(broken) }
+}
+
+fn broken(error: crate::wire::WireError) -> Error {
+    Error::Store(crate::error::Store::Postgres, crate::error::Fault::Wire(error))
+}
+
+const MISSING: &[u8] = br#"{"error":"not found"}"#;
+
+fn rows(found: Found) -> Answer {
+    let body = found.body.clone().unwrap_or(Bytes::from_static(MISSING));
+    Answer::Read(found, body)
+}
+
+/// A stored value under its name, or bare. A stored null is a value on the
+/// generic route only.
+fn value(mut found: Found, name: Option<&str>, null_counts: bool) -> Answer {
+    if !null_counts && found.body.as_deref().is_some_and(|text| text.trim_ascii() == b"null") {
+        found.body = None;
+    }
+    let body = match (&found.body, name) {
+        (None, _) => Bytes::from_static(MISSING),
+        (Some(text), None) => text.clone(),
+        (Some(text), Some(name)) => {
+            let mut body = format!("{{\"{name}\":").into_bytes();
+            body.extend_from_slice(text);
+            body.push(b'}');
+            Bytes::from(body)
+        }
+    };
+    Answer::Read(found, body)
+}
+
+pub(super) async fn write<H: Host>(
+    tiers: &Tiers<H>,
+    target: Target,
+    method: &str,
+    request: &Request,
+) -> Result<Answer, Error> {
+    if method == "DELETE" {
+        let existed = match target {
+            Target::Session(id) => tiers.delete(session_key(&id)).await?,
+            Target::Typed(typed, id) => tiers.delete(typed.key(&id)).await?,
+            Target::Generic(key) => tiers.delete(key).await?,
+            _ => return Err(Error::NotFound),
+        };
+        return Ok(success(existed));
+    }
+    if let Target::Touch(id) = target {
+        if request.content_type.as_deref().is_some_and(|kind| !is_json(kind)) {
+            return Err(Error::UnsupportedMediaType);
+        }
+        let touched = tiers.touch(&session_key(&id), SESSION_TTL_S).await?;
+        return if touched { Ok(success(true)) } else { Err(Error::NotFound) };
+    }
+    if !request.content_type.as_deref().is_some_and(is_json) {
+        return Err(Error::UnsupportedMediaType);
+    }
+    let body = request.body.as_ref().ok_or(Error::TooLarge)?;
+    let text = std::str::from_utf8(body).map_err(|_| Error::bad("the body is not UTF-8"))?;
+    if let Target::Session(id) = target {
+        let ttl_s = if text.trim_start().starts_with('[') {
+            json::check(text)?;
+            SESSION_TTL_S
+        } else {
+            ttl(Object::parse(text)?.present("ttl"))?.unwrap_or(SESSION_TTL_S)
+        };
+        tiers.store(session_key(&id), Some(text.to_owned()), Some(ttl_s)).await?;
+        return Ok(success(true));
+    }
+    let object = Object::parse(text)?;
+    match target {
+        Target::Typed(typed, id) => {
+            let ttl_s = ttl(object.present("ttl"))?.unwrap_or(typed.ttl_s());
+            let text = match typed {
+                Typed::Conversation => Some(match object.field("context") {
+                    Some(context) => format!("{{\"context\":{context}}}"),
+                    None => "{}".to_owned(),
+                }),
+                _ => object.present(typed.name()).map(str::to_owned),
+            };
+            tiers.store(typed.key(&id), text, Some(ttl_s)).await?;
+            Ok(success(true))
+        }
+        Target::Generic(key) => {
+            let ttl_s = ttl(object.present("ttl"))?;
+            tiers.store(key, object.field("value").map(str::to_owned), ttl_s).await?;
+            Ok(success(true))
+        }
+        Target::Batch => batch(tiers, &object).await,
+        Target::Profile(user) => save_profile(tiers, user, &object).await,
+        Target::PlaceOrder => place_order(tiers, &object).await,
+        Target::Returns(..) => place_return(tiers, &object).await,
+        _ => Err(Error::NotFound),
+    }
+}
+
+fn success(success: bool) -> Answer {
+    Answer::Plain(200, format!("{{\"success\":{success}}}"))
+}
+
+fn is_json(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case("application/json")
+}
+
+/// A TTL: whole seconds, or a string of digits.
+fn ttl(text: Option<&str>) -> Result<Option<u64>, Error> {
+    let Some(text) = text else { return Ok(None) };
+    let digits = json::string(text);
+    let number = match &digits {
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse::<u64>().ok(),
+        Some(_) => None,
+        None => text.parse::<f64>().ok().filter(|ttl| ttl.fract() == 0.0 && (1.0..1e12).contains(ttl)).map(|ttl| ttl as u64),
+    };
+    number
+        .filter(|ttl| (1..=limits::TTL_S_MAX).contains(ttl))
+        .map(Some)
+        .ok_or_else(|| Error::bad(format!("ttl is a whole number of seconds from 1 to {}", limits::TTL_S_MAX)))
+}
+
+async fn batch<H: Host>(tiers: &Tiers<H>, object: &Object<'_>) -> Result<Answer, Error> {
+    let entries = object
+        .field("operations")
+        .and_then(json::elements)
+        .ok_or_else(|| Error::bad("operations must be an array"))?;
+    if entries.len() > limits::BATCH_OPERATIONS_MAX {
+        return Err(Error::bad(format!("a batch has at most {} operations", limits::BATCH_OPERATIONS_MAX)));
+    }
+    let mut operations = Vec::new();
+    let mut plan = Vec::new();
+    for entry in entries {
+        let (key, operation) = batch_entry(entry.get());
+        let key_text = key.as_deref().map_or_else(|| "null".to_owned(), json::quoted);
+        plan.push((key_text, operation.map(|operation| operations.push(operation))));
+    }
+    let mut outcomes = tiers.batch(operations).await?.into_iter();
+    let results: Vec<String> = plan
+        .into_iter()
+        .map(|(key, planned)| {
+            let outcome = match planned {
+                Ok(()) => outcomes.next().map(|(outcome, _)| outcome),
+                Err(error) => Some(Outcome::Failed(error)),
+            };
+            match outcome {
+                Some(Outcome::Value(body)) => {
+                    let value = body.as_deref().map_or_else(|| "null".into(), String::from_utf8_lossy);
+                    format!(r#"{{"success":true,"key":{key},"value":{value}}}"#)
+                }
+                Some(Outcome::Done(_)) => format!(r#"{{"success":true,"key":{key}}}"#),
+                Some(Outcome::Failed(error)) => {
+                    format!(r#"{{"success":false,"key":{key},"error":{}}}"#, json::quoted(&error.to_string()))
+                }
+                None => format!(r#"{{"success":false,"key":{key},"error":"no answer"}}"#),
+            }
+        })
+        .collect();
+    Ok(Answer::Plain(200, format!("{{\"results\":[{}]}}", results.join(","))))
+}
+
+fn batch_entry(text: &str) -> (Option<String>, Result<Operation, Error>) {
+    let object = match Object::parse(text) {
+        Ok(object) => object,
+        Err(_) => return (None, Err(Error::bad("an operation must be an object"))),
+    };
+    let key = object.field("key").and_then(json::string);
+    let operation = (|| {
+        let named = key.as_deref().ok_or_else(|| Error::bad("key must be a string"))?;
+        if named.is_empty() || named.contains('\0') {
+            return Err(Error::bad("key must not be empty or contain NUL"));
+        }
+        let key = generic_key(named)?;
+        match object.field("type").and_then(json::string).as_deref() {
+            Some("get") => Ok(Operation::Get(key)),
+            Some("delete") => Ok(Operation::Delete(key)),
+            Some("set") => {
+                let ttl_s = ttl(object.present("ttl"))?;
+                Ok(Operation::Set(key, object.field("value").map(str::to_owned), ttl_s))
+            }
+            _ => Err(Error::bad("type must be set, get or delete")),
+        }
+    })();
+    (key, operation)
+}
+
+async fn save_profile<H: Host>(tiers: &Tiers<H>, user: String, object: &Object<'_>) -> Result<Answer, Error> {
+    let field = |names: &[&str]| {
+        let Some((name, text)) = names.iter().find_map(|name| object.field(name).map(|text| (*name, text))) else {
+            return Ok(None);
+        };
+        match text {
+            "null" => Ok(Some("{}".to_owned())),
+            text if text.starts_with('{') => Ok(Some(text.to_owned())),
+            _ => Err(Error::bad(format!("{name} must be an object or null"))),
+        }
+    };
+    let preferences = field(&["preferences"])?;
+    let measurements = field(&["body_measurements", "bodyMeasurements"])?;
+    let email = format!("{}@users.invalid", hex(&Sha256::digest(&user)));
+    let key = copy_key("profile", &user);
+    let statement = Statement {
+        sql: sql::SAVE_PROFILE,
+        parameters: vec![Some(user), preferences, measurements, Some(email)],
+    };
+    let stored = tiers.write_rows(&[&key], &statement).await?;
+    with_members(&stored, "\"success\":true")
+}
+
+async fn place_order<H: Host>(tiers: &Tiers<H>, object: &Object<'_>) -> Result<Answer, Error> {
+    let user = id(object, "user_id")?;
+    let items = object.field("items").filter(|text| text.starts_with('[')).ok_or_else(|| Error::bad("items must be an array"))?;
+    let total = object.field("total_amount").unwrap_or_default();
+    if !total.parse::<f64>().is_ok_and(|total| !total.is_sign_negative() && total < 1e8) && total != "-0" {
+        return Err(Error::bad("total_amount must be a number from 0 up to, not including, 100000000"));
+    }
+    let status = match object.present("status") {
+        None => "pending".to_owned(),
+        Some(text) => json::string(text)
+            .filter(|status| !status.contains('\0') && status.chars().count() <= 50)
+            .ok_or_else(|| Error::bad("status must be a string of at most 50 characters"))?,
+    };
+    let order = fresh_id(tiers, "order");
+    let key = copy_key("orders", &user);
+    let statement = Statement {
+        sql: sql::PLACE_ORDER,
+        parameters: vec![Some(order.clone()), Some(user), Some(items.to_owned()), Some(total.to_owned()), Some(status)],
+    };
+    let stored = tiers.write_rows(&[&key], &statement).await?;
+    with_members(&stored, &format!("\"orderId\":{}", json::quoted(&order)))
+}
+
+async fn place_return<H: Host>(tiers: &Tiers<H>, object: &Object<'_>) -> Result<Answer, Error> {
+    let (order, user, product) = (id(object, "order_id")?, id(object, "user_id")?, id(object, "product_id")?);
+    let reason = object
+        .present("reason")
+        .and_then(json::string)
+        .filter(|reason| !reason.contains('\0'))
+        .ok_or_else(|| Error::bad("reason must be a string"))?;
+    let name = fresh_id(tiers, "return");
+    let (of_user, every) = (returns_of(&user), every_return());
+    let statement = Statement {
+        sql: sql::PLACE_RETURN,
+        parameters: vec![Some(name.clone()), Some(order), Some(user), Some(product), Some(reason)],
+    };
+    let stored = tiers.write_rows(&[&of_user, &every], &statement).await?;
+    with_members(&stored, &format!("\"returnId\":{}", json::quoted(&name)))
+}
+
+fn id(object: &Object<'_>, name: &str) -> Result<String, Error> {
+    object
+        .field(name)
+        .and_then(json::string)
+        .filter(|id| !id.is_empty() && !id.contains('\0') && id.chars().count() <= limits::ID_CHARS_MAX)
+        .ok_or_else(|| Error::bad(format!("{name} must be a string of 1 to 255 characters")))
+}
+
+/// Made before the first attempt, so that a second one is recognised.
+fn fresh_id<H: Host>(tiers: &Tiers<H>, kind: &str) -> String {
+    format!("{kind}_{}_{}", tiers.host.now_ms(), hex(&tiers.host.random()))
+}
+
+fn with_members(stored: &Rows, members: &str) -> Result<Answer, Error> {
+    let mut text = String::from_utf8(stored.json_object(0).map_err(broken)?).unwrap_or_default();
+    if text.pop() != Some('}') {
+        return Err(broken(crate::wire::WireError::Protocol("the stored row did not come back")));
+    }
+    Ok(Answer::Plain(200, format!("{text},{members}}}")))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,237 @@
+//! The settings, read by name from whatever the host offers.
+//!
+//! Knows names and defaults. Does not know where a host keeps its variables.
+//! A sentence about a setting names it and never repeats its value.
+
+use url::Url;
+
+use crate::error::{Error, Fault, Store};
+use crate::host::{Address, Tls};
+use crate::limits;
+use crate::wire::pg::{self, SslMode};
+use crate::wire::resp;
+
+/// PostgreSQL: where, and how to log in.
+#[derive(Debug, Clone)]
+pub struct Postgres {
+    pub address: Address,
+    pub login: pg::Login,
+}
+
+/// Valkey: where, and how to log in.
+#[derive(Debug, Clone)]
+pub struct Valkey {
+    pub address: Address,
+    pub tls: Tls,
+    pub login: resp::Login,
+}
+
+/// Everything that an operator decides.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    postgres: Result<Postgres, String>,
+    valkey: Result<Valkey, String>,
+    /// Origins that a browser may call from; `*` for any.
+    pub origins: Vec<String>,
+    pub l1_bytes: u64,
+    /// How long an isolate may keep a copy without asking, in ms.
+    pub l1_max_age_ms: u64,
+    /// How old a copy of a PostgreSQL row may be in any tier, in ms.
+    pub copy_max_age_ms: u64,
+    pub valkey_deadline_ms: u64,
+    pub postgres_deadline_ms: u64,
+}
+
+const ORIGINS_DEFAULT: &str = "http://localhost:5173,http://localhost:8080,http://localhost:3000";
+
+impl Settings {
+    /// Reads every setting. A store that is not set up well answers with its
+    /// own sentence; the other one still works.
+    pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Self {
+        let set = |name: &str| lookup(name).filter(|value| !value.is_empty());
+        let number = |name: &str, default: u64| {
+            set(name).and_then(|text| text.parse().ok()).unwrap_or(default)
+        };
+        Self {
+            postgres: postgres(&set),
+            valkey: valkey(&set),
+            origins: set("CORS_ORIGINS")
+                .unwrap_or_else(|| ORIGINS_DEFAULT.to_owned())
+                .split(',')
+                .map(|origin| origin.trim().to_owned())
+                .collect(),
+            l1_bytes: number("L1_BYTES", limits::L1_BYTES_DEFAULT),
+            l1_max_age_ms: number("L1_MAX_AGE_MS", 5_000).min(5_000),
+            copy_max_age_ms: number("COPY_MAX_AGE_MS", 30_000),
+            valkey_deadline_ms: number("VALKEY_DEADLINE_MS", 900),
+            postgres_deadline_ms: number("POSTGRES_DEADLINE_MS", 2_000),
+        }
+    }
+
+    /// # Errors
+    /// PostgreSQL's settings are missing or malformed.
+    pub fn postgres(&self) -> Result<&Postgres, Error> {
+        self.postgres
+            .as_ref()
+            .map_err(|what| Error::Store(Store::Postgres, Fault::Settings(what.clone())))
+    }
+
+    /// # Errors
+    /// Valkey's settings are missing or malformed.
+    pub fn valkey(&self) -> Result<&Valkey, Error> {
+        self.valkey
+            .as_ref()
+            .map_err(|what| Error::Store(Store::Valkey, Fault::Settings(what.clone())))
+    }
+}
+
+type Set<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+fn postgres(set: Set) -> Result<Postgres, String> {
+    if let Some(text) = set("DATABASE_URL") {
+        let url = Url::parse(&text)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "postgres" | "postgresql"))
+            .ok_or("DATABASE_URL is malformed: write postgres://user:password@host:port/database")?;
+        let mut ssl = SslMode::VerifyFull;
+        for (name, value) in url.query_pairs() {
+            if name == "sslmode" {
+                ssl = ssl_mode(&value).ok_or("DATABASE_URL: sslmode is one of disable, require, verify-full")?;
+            }
+        }
+        return Ok(Postgres {
+            address: address(&url, 5432).ok_or("DATABASE_URL names no host")?,
+            login: pg::Login {
+                user: decoded(url.username()),
+                password: url.password().map(decoded),
+                database: decoded(url.path().trim_start_matches('/')),
+                ssl,
+            },
+        });
+    }
+    let need = |name: &str| set(name).ok_or_else(|| format!("{name} is not set (nor is DATABASE_URL)"));
+    Ok(Postgres {
+        address: Address {
+            host: need("VULTR_POSTGRES_HOST")?,
+            port: port(set, "VULTR_POSTGRES_PORT", 5432)?,
+        },
+        login: pg::Login {
+            user: need("VULTR_POSTGRES_USER")?,
+            password: set("VULTR_POSTGRES_PASSWORD"),
+            database: need("VULTR_POSTGRES_DATABASE")?,
+            ssl: match set("VULTR_POSTGRES_SSL") {
+                None => SslMode::VerifyFull,
+                Some(text) => ssl_mode(&text).ok_or(
+                    "VULTR_POSTGRES_SSL is one of disable, require, verify-full, true, false",
+                )?,
+            },
+        },
+    })
+}
+
+fn valkey(set: Set) -> Result<Valkey, String> {
+    if let Some(text) = set("VALKEY_URL") {
+        let url = Url::parse(&text)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "valkey" | "valkeys" | "redis" | "rediss"))
+            .ok_or("VALKEY_URL is malformed: write valkeys://user:password@host:port (valkey:// without TLS)")?;
+        let user = decoded(url.username());
+        return Ok(Valkey {
+            address: address(&url, 6379).ok_or("VALKEY_URL names no host")?,
+            tls: if url.scheme().ends_with('s') && url.scheme() != "redis" {
+                Tls::AtOnce
+            } else {
+                Tls::Off
+            },
+            login: resp::Login {
+                user: Some(user).filter(|user| !user.is_empty()),
+                password: url.password().map(decoded),
+            },
+        });
+    }
+    Ok(Valkey {
+        address: Address {
+            host: set("VULTR_VALKEY_HOST")
+                .ok_or("VULTR_VALKEY_HOST is not set (nor is VALKEY_URL)")?,
+            port: port(set, "VULTR_VALKEY_PORT", 6379)?,
+        },
+        tls: match set("VULTR_VALKEY_TLS").as_deref() {
+            None | Some("true" | "1") => Tls::AtOnce,
+            Some("false" | "0") => Tls::Off,
+            Some(_) => return Err("VULTR_VALKEY_TLS is true or false".to_owned()),
+        },
+        login: resp::Login {
+            user: set("VULTR_VALKEY_USER"),
+            password: set("VULTR_VALKEY_PASSWORD"),
+        },
+    })
+}
+
+fn ssl_mode(text: &str) -> Option<SslMode> {
+    match text {
+        "disable" | "false" => Some(SslMode::Disable),
+        "require" => Some(SslMode::Require),
+        "verify-full" | "true" => Some(SslMode::VerifyFull),
+        _ => None,
+    }
+}
+
+fn port(set: Set, name: &str, default: u16) -> Result<u16, String> {
+    set(name).map_or(Ok(default), |text| {
+        text.parse().map_err(|_| format!("{name} is not a port number"))
+    })
+}
+
+fn address(url: &Url, port: u16) -> Option<Address> {
+    Some(Address {
+        host: url.host_str().filter(|host| !host.is_empty())?.to_owned(),
+        port: url.port().unwrap_or(port),
+    })
+}
+
+fn decoded(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Settings {
+        Settings::read(&|name| {
+            pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn a_missing_setting_is_named() {
+        let settings = read(&[]);
+        assert!(settings.postgres().unwrap_err().to_string().contains("VULTR_POSTGRES_HOST"));
+        assert!(settings.valkey().unwrap_err().to_string().contains("VULTR_VALKEY_HOST"));
+    }
+
+    #[test]
+    fn urls_are_read_and_decoded() {
+        let settings = read(&[
+            ("DATABASE_URL", "postgres://u%40x:p%3Aw@db:6000/shop?sslmode=disable"),
+            ("VALKEY_URL", "valkey://:secret@kv:6400"),
+        ]);
+        let postgres = settings.postgres().unwrap();
+        assert_eq!(postgres.address, Address { host: "db".into(), port: 6000 });
+        assert_eq!(postgres.login.user, "u@x");
+        assert_eq!(postgres.login.password.as_deref(), Some("p:w"));
+        assert_eq!(postgres.login.ssl, SslMode::Disable);
+        let valkey = settings.valkey().unwrap();
+        assert_eq!(valkey.tls, Tls::Off);
+        assert_eq!(valkey.login.password.as_deref(), Some("secret"));
+    }
+
+    #[test]
+    fn a_malformed_setting_is_named_and_its_value_is_not_repeated() {
+        let settings = read(&[("DATABASE_URL", "hunter2"), ("VULTR_VALKEY_HOST", "h"), ("VULTR_VALKEY_PORT", "hunter3")]);
+        let postgres = settings.postgres().unwrap_err().to_string();
+        let valkey = settings.valkey().unwrap_err().to_string();
+        assert!(postgres.contains("DATABASE_URL") && !postgres.contains("hunter2"));
+        assert!(valkey.contains("VULTR_VALKEY_PORT") && !valkey.contains("hunter3"));
+    }
+}

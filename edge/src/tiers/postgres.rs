@@ -1,0 +1,135 @@
+//! L3: the statements, and one exchange with PostgreSQL.
+//!
+//! Knows SQL and SQLSTATEs. Does not know paths, caches or JSON bodies.
+//! Every statement may be sent twice: ids are made before the first attempt.
+
+use std::pin::pin;
+
+use futures_util::future::{Either, select};
+
+use crate::error::{Error, Fault, Store};
+use crate::host::{Host, Tls};
+use crate::settings::Settings;
+use crate::transport::Link;
+use crate::wire::pg::{Connection, Rows, ServerError, SslMode, Statement};
+
+pub const PROBE: &str = "SELECT 1";
+
+pub const PRODUCTS: &str = "SELECT id, name, description, price, category, brand, style, color, \
+sizes, stock, image_url, rating, reviews_count, created_at, updated_at FROM catalog \
+WHERE ($1::text IS NULL OR category = $1::text) AND ($2::text IS NULL OR brand = $2::text) \
+AND ($3::numeric IS NULL OR price >= $3::numeric) AND ($4::numeric IS NULL OR price <= $4::numeric) \
+ORDER BY rating DESC, reviews_count DESC, id COLLATE \"C\" LIMIT $5::int";
+
+pub const PROFILE: &str = "SELECT user_id, email, first_name, last_name, preferences, \
+body_measurements, created_at, updated_at FROM user_profiles WHERE user_id = $1::text";
+
+/// Updates first and inserts only what is missing: with `email NOT NULL`, an
+/// insert without one fails before any `ON CONFLICT` is looked at.
+pub const SAVE_PROFILE: &str = "WITH updated AS (UPDATE user_profiles SET \
+preferences = COALESCE($2::jsonb, preferences), body_measurements = COALESCE($3::jsonb, body_measurements), \
+updated_at = clock_timestamp() AT TIME ZONE 'UTC' WHERE user_id = $1::text \
+RETURNING user_id, email, first_name, last_name, preferences, body_measurements, created_at, updated_at), \
+inserted AS (INSERT INTO user_profiles (user_id, email, preferences, body_measurements, created_at, updated_at) \
+SELECT $1::text, $4::text, COALESCE($2::jsonb, '{}'), COALESCE($3::jsonb, '{}'), \
+now() AT TIME ZONE 'UTC', now() AT TIME ZONE 'UTC' WHERE NOT EXISTS (SELECT 1 FROM updated) \
+ON CONFLICT (user_id) DO UPDATE SET preferences = COALESCE($2::jsonb, user_profiles.preferences), \
+body_measurements = COALESCE($3::jsonb, user_profiles.body_measurements) \
+RETURNING user_id, email, first_name, last_name, preferences, body_measurements, created_at, updated_at) \
+SELECT * FROM updated UNION ALL SELECT * FROM inserted";
+
+pub const ORDERS: &str = "SELECT order_id, user_id, items, total_amount, status, shipping_info, \
+predicted_return_rate, stripe_payment_intent_id, payment_intent_id, created_at, updated_at \
+FROM orders WHERE user_id = $1::text ORDER BY created_at DESC, order_id DESC LIMIT $2::int";
+
+pub const PLACE_ORDER: &str = "WITH placed AS (INSERT INTO orders (order_id, user_id, items, \
+total_amount, status, created_at, updated_at) VALUES ($1::text, $2::text, $3::jsonb, $4::numeric, \
+$5::text, now() AT TIME ZONE 'UTC', now() AT TIME ZONE 'UTC') ON CONFLICT (order_id) DO NOTHING \
+RETURNING order_id, user_id, items, total_amount, status, created_at) SELECT * FROM placed UNION ALL \
+SELECT order_id, user_id, items, total_amount, status, created_at FROM orders WHERE order_id = $1::text LIMIT 1";
+
+pub const RETURNS: &str = "SELECT return_id, order_id, product_id, user_id, reason, status, created_at \
+FROM returns WHERE ($1::text IS NULL OR user_id = $1::text) AND ($2::text IS NULL OR product_id = $2::text) \
+ORDER BY created_at DESC, return_id DESC LIMIT $3::int";
+
+pub const PLACE_RETURN: &str = "WITH placed AS (INSERT INTO returns (return_id, order_id, user_id, \
+product_id, reason, created_at) VALUES ($1::text, $2::text, $3::text, $4::text, $5::text, \
+now() AT TIME ZONE 'UTC') ON CONFLICT (return_id) DO NOTHING \
+RETURNING return_id, order_id, user_id, product_id, reason, status, created_at) SELECT * FROM placed UNION ALL \
+SELECT return_id, order_id, user_id, product_id, reason, status, created_at FROM returns WHERE return_id = $1::text LIMIT 1";
+
+/// Runs one statement over a new connection, and once more when the connection
+/// broke before the answer.
+///
+/// # Errors
+/// The caller's data is refused (4xx), or PostgreSQL is not set up, cannot be
+/// reached, is too slow, or cannot serve.
+pub async fn run<H: Host>(host: &H, settings: &Settings, statement: &Statement) -> Result<Rows, Error> {
+    let attempts = async {
+        match attempt(host, settings, statement).await {
+            Err(Error::Store(_, Fault::Unreachable(_))) => attempt(host, settings, statement).await,
+            outcome => outcome,
+        }
+    };
+    match select(pin!(attempts), pin!(host.sleep(settings.postgres_deadline_ms))).await {
+        Either::Left((outcome, _)) => outcome,
+        Either::Right(_) => Err(Error::Store(Store::Postgres, Fault::TimedOut)),
+    }
+}
+
+async fn attempt<H: Host>(host: &H, settings: &Settings, statement: &Statement) -> Result<Rows, Error> {
+    let postgres = settings.postgres()?;
+    let failed = |fault| Error::Store(Store::Postgres, fault);
+    let tls = match postgres.login.ssl {
+        SslMode::Disable => Tls::Off,
+        SslMode::Require => Tls::Later { verify: false },
+        SslMode::VerifyFull => Tls::Later { verify: true },
+    };
+    let machine = Connection::new(postgres.login.clone());
+    let link = Link::open(host, &postgres.address, tls, machine).await.map_err(failed)?;
+    let mut guard = CancelOnDrop { host: host.clone(), settings: settings.clone(), link };
+    guard.link.machine.submit(statement).map_err(|_| Error::bad("a value is too long"))?;
+    guard.link.run(host).await.map_err(failed)?;
+    match guard.link.machine.take_answer() {
+        Some(answer) => answer.map_err(|error| judge(&error)),
+        None => Err(failed(Fault::Unreachable("the statement has no answer".to_owned()))),
+    }
+}
+
+/// Tells the server to stop when the deadline, or the caller, dropped us while
+/// a statement ran (PostgreSQL, "Canceling Requests in Progress").
+struct CancelOnDrop<H: Host> {
+    host: H,
+    settings: Settings,
+    link: Link<H, Connection>,
+}
+
+impl<H: Host> Drop for CancelOnDrop<H> {
+    fn drop(&mut self) {
+        let (Some(packet), true) = (self.link.machine.cancel_request(), self.link.machine.statement_sent()) else {
+            return;
+        };
+        let (host, settings) = (self.host.clone(), self.settings.clone());
+        self.host.defer(async move {
+            use tokio::io::AsyncWriteExt;
+            let Ok(postgres) = settings.postgres() else { return };
+            if let Ok(mut stream) = host.connect(&postgres.address, Tls::Off).await {
+                // Best effort: the server answers a cancel request with nothing.
+                let _ = stream.write_all(&packet).await;
+                let _ = stream.shutdown().await;
+            }
+        });
+    }
+}
+
+/// Who is at fault, by SQLSTATE class (PostgreSQL, appendix "Error Codes").
+fn judge(error: &ServerError) -> Error {
+    let state = error.sqlstate.as_str();
+    match state.get(..2) {
+        _ if state == "23503" => Error::Conflict("unknown user or order"),
+        _ if state == "57014" => Error::Store(Store::Postgres, Fault::TimedOut),
+        _ if state == "54001" => Error::bad("the JSON nests too deep"),
+        Some("22" | "23") => Error::bad("a value does not fit its column"),
+        _ => Error::Store(Store::Postgres, Fault::Unavailable(format!("SQLSTATE {state}: {}", error.message))),
+    }
+}

@@ -1,0 +1,142 @@
+//! L2: one flight of commands to Valkey, and the scripts that guard copies.
+//!
+//! Knows commands and scripts. Does not know which keys there are, nor what
+//! the values mean.
+//!
+//! A copy of database rows lives in one hash per key: field `v:<variant>` holds
+//! `<read time> <body>`, `l:<variant>` the lease of the one that may fill it,
+//! `b:<token>` a writer that blocks fills until its invalidation. All times are
+//! the Valkey server's, so that clocks of isolates never meet.
+
+use std::pin::pin;
+
+use futures_util::future::{Either, select};
+
+use crate::error::{Error, Fault, Store};
+use crate::host::Host;
+use crate::settings::Settings;
+use crate::transport::Link;
+use crate::wire::resp::{Command, Connection, Reply};
+
+/// A fill that takes longer than this has lost its lease.
+pub const LEASE_MS: u64 = 5_000;
+/// A writer that crashed blocks fills for this long.
+pub const BLOCK_MS: u64 = 10_000;
+
+const NOW: &str = "local t=redis.call('TIME') local now=t[1]*1000+math.floor(t[2]/1000) ";
+
+/// KEYS: hash. ARGV: variant, token, lease ms, oldest age ms. Answers
+/// `{age, body}`, or `{-1, 1}` with the lease, or `{-1, 0}` without.
+const READ: &str = "local v=redis.call('HGET',KEYS[1],'v:'..ARGV[1]) \
+if v then local s,b=string.match(v,'^(%d+) (.*)$') \
+if s and now-s<tonumber(ARGV[4]) then return {math.max(0,now-s),b} end end \
+for _,f in ipairs(redis.call('HKEYS',KEYS[1])) do if string.sub(f,1,2)=='b:' \
+and now<tonumber(redis.call('HGET',KEYS[1],f)) then return {-1,0} end end \
+local l=redis.call('HGET',KEYS[1],'l:'..ARGV[1]) \
+if l then local s=string.match(l,'^(%d+) ') if s and now-s<tonumber(ARGV[3]) then return {-1,0} end end \
+redis.call('HSET',KEYS[1],'l:'..ARGV[1],string.format('%.0f',now)..' '..ARGV[2]) \
+if redis.call('PTTL',KEYS[1])<0 then redis.call('PEXPIRE',KEYS[1],ARGV[4]) end \
+return {-1,1}";
+
+/// KEYS: hash. ARGV: variant, token, body. Stored under the lease's time.
+const FILL: &str = "local l=redis.call('HGET',KEYS[1],'l:'..ARGV[1]) \
+if not l then return 0 end local s,o=string.match(l,'^(%d+) (.*)$') \
+if o~=ARGV[2] then return 0 end \
+redis.call('HDEL',KEYS[1],'l:'..ARGV[1]) redis.call('HSET',KEYS[1],'v:'..ARGV[1],s..' '..ARGV[3]) return 1";
+
+/// KEYS: hashes. ARGV: token, block ms (0 releases). Empties each hash but for
+/// the blocks of other writers.
+const INVALIDATE: &str = "for _,k in ipairs(KEYS) do \
+for _,f in ipairs(redis.call('HKEYS',k)) do if string.sub(f,1,2)~='b:' or f=='b:'..ARGV[1] then redis.call('HDEL',k,f) end end \
+if tonumber(ARGV[2])>0 then redis.call('HSET',k,'b:'..ARGV[1],string.format('%.0f',now+ARGV[2])) \
+if redis.call('PTTL',k)<tonumber(ARGV[2]) then redis.call('PEXPIRE',k,ARGV[2]) end end end return 1";
+
+/// KEYS: session. ARGV: TTL s, now ms. Sets the top-level `lastAccessed` of a
+/// JSON object in the text itself, so that every other byte stays (a parse
+/// and print in Lua would turn `[]` into `{}` and round doubles).
+const TOUCH: &str = r#"local s=redis.call('GET',KEYS[1]) if not s then return 0 end
+local i,n,d=1,#s,0 local from,to,empty=nil,nil,true
+local function str(p) local q=p+1 while true do local c=string.find(s,'["\\]',q) if not c then return n end
+if string.byte(s,c)==34 then return c end q=c+2 end end
+if string.match(s,'^%s*{') then
+while true do local p=string.find(s,'["%[%]{}]',i) if not p then break end
+local c=string.sub(s,p,p)
+if c=='"' then local e=str(p) if d==1 then empty=false
+if string.sub(s,p,e)=='"lastAccessed"' then local v=string.match(s,'^%s*:%s*()',e+1)
+if v then from=v local w=string.sub(s,v,v)
+if w=='"' then to=str(v) i=to+1
+elseif w=='{' or w=='[' then local x,y=0,v
+while true do local z=string.find(s,'["%[%]{}]',y) if not z then to=n break end local k=string.sub(s,z,z)
+if k=='"' then y=str(z)+1 else if k=='{' or k=='[' then x=x+1 else x=x-1 end y=z+1 if x==0 then to=z break end end end i=to+1
+else to=string.match(s,'^[^%s,}]*()',v)-1 i=to+1 end
+else i=e+1 end else i=e+1 end else i=e+1 end
+elseif c=='{' or c=='[' then d=d+1 i=p+1 if d>1 then empty=false end
+else d=d-1 if d==0 then
+if from then s=string.sub(s,1,from-1)..ARGV[2]..string.sub(s,to+1)
+else s=string.sub(s,1,p-1)..(empty and '' or ',')..'"lastAccessed":'..ARGV[2]..string.sub(s,p) end
+break end i=p+1 end end end
+redis.call('SET',KEYS[1],s,'EX',ARGV[1]) return 1"#;
+
+fn script(text: &str, keys: &[&str]) -> Command {
+    let command = Command::new("EVAL").arg(text).number(keys.len() as u64);
+    keys.iter().fold(command, |command, key| command.arg(key))
+}
+
+pub fn touch(key: &str, ttl_s: u64, now_ms: u64) -> Command {
+    script(TOUCH, &[key]).number(ttl_s).number(now_ms)
+}
+
+pub fn read_copy(key: &str, variant: &str, token: &str, max_age_ms: u64) -> Command {
+    let text = format!("{NOW}{READ}");
+    script(&text, &[key]).arg(variant).arg(token).number(LEASE_MS).number(max_age_ms)
+}
+
+pub fn fill_copy(key: &str, variant: &str, token: &str, body: &[u8]) -> Command {
+    script(FILL, &[key]).arg(variant).arg(token).arg(body)
+}
+
+/// Blocks fills of the keys until [`release`], and empties them.
+pub fn block(keys: &[&str], token: &str) -> Command {
+    script(&format!("{NOW}{INVALIDATE}"), keys).arg(token).number(BLOCK_MS)
+}
+
+/// Empties the keys once more and lets fills through again.
+pub fn release(keys: &[&str], token: &str) -> Command {
+    script(&format!("{NOW}{INVALIDATE}"), keys).arg(token).number(0)
+}
+
+/// Sends one flight over a new connection: log-in and commands together, one
+/// round trip after connecting.
+///
+/// # Errors
+/// Valkey is not set up, cannot be reached, is too slow, or breaks its protocol.
+pub async fn ask<H: Host>(
+    host: &H,
+    settings: &Settings,
+    commands: Vec<Command>,
+) -> Result<Vec<Reply>, Error> {
+    let valkey = settings.valkey()?;
+    let failed = |fault| Error::Store(Store::Valkey, fault);
+    let exchange = async {
+        let machine = Connection::new(valkey.login.clone());
+        let mut link = Link::open(host, &valkey.address, valkey.tls, machine).await?;
+        link.machine.submit(commands);
+        link.run(host).await?;
+        link.machine
+            .take_replies()
+            .ok_or_else(|| Fault::Unavailable("the flight has no replies".to_owned()))
+    };
+    match select(pin!(exchange), pin!(host.sleep(settings.valkey_deadline_ms))).await {
+        Either::Left((outcome, _)) => outcome.map_err(failed),
+        Either::Right(_) => Err(failed(Fault::TimedOut)),
+    }
+}
+
+/// An error reply as an error: the store is there and cannot serve.
+pub fn refused(reply: &Reply) -> Error {
+    let why = match reply {
+        Reply::Error(error) => error.to_string(),
+        _ => "an unexpected reply".to_owned(),
+    };
+    Error::Store(Store::Valkey, Fault::Unavailable(why))
+}
