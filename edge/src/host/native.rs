@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName};
 use hyper_util::rt::TokioIo;
@@ -29,7 +29,9 @@ impl Host for Native {
     type Stream = TcpStream;
 
     fn now_ms(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
@@ -82,13 +84,17 @@ pub(crate) fn random() -> [u8; 16] {
 ///
 /// # Errors
 /// The listener broke.
-pub async fn serve(listener: TcpListener, lookup: &dyn Fn(&str) -> Option<String>) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> io::Result<()> {
     let isolate = Rc::new(Isolate::new(Settings::read(lookup)));
     loop {
         let (stream, _) = listener.accept().await?;
         let isolate = Rc::clone(&isolate);
         tokio::task::spawn_local(async move {
-            let service = hyper::service::service_fn(move |request| respond(Rc::clone(&isolate), request));
+            let service =
+                hyper::service::service_fn(move |request| respond(Rc::clone(&isolate), request));
             // A client that goes away is no event worth a line.
             let _ = hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
@@ -102,7 +108,11 @@ async fn respond(
     request: hyper::Request<Incoming>,
 ) -> Result<hyper::Response<Full<Bytes>>, Infallible> {
     let text = |name: HeaderName| {
-        request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+        request
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned)
     };
     let mut ours = Request {
         method: request.method().as_str().to_owned(),
@@ -113,8 +123,7 @@ async fn respond(
         if_none_match: text(header::IF_NONE_MATCH),
         body: None,
     };
-    let body = Limited::new(request.into_body(), REQUEST_BODY_BYTES_MAX).collect().await;
-    ours.body = body.ok().map(http_body_util::Collected::to_bytes);
+    ours.body = read(request.into_body()).await;
     let answer = route::answer(Native, isolate, ours).await;
     let mut response = hyper::Response::new(Full::new(answer.body));
     *response.status_mut() = hyper::StatusCode::from_u16(answer.status).unwrap_or_default();
@@ -126,4 +135,26 @@ async fn respond(
         }
     }
     Ok(response)
+}
+
+/// A body over the limit is still read for so long, and thrown away: a client
+/// that cannot finish sending does not read the answer.
+const DISCARDED_BYTES_MAX: usize = 4 * REQUEST_BODY_BYTES_MAX;
+
+/// The body, or None when it is larger than the limit.
+async fn read(mut body: Incoming) -> Option<Bytes> {
+    let (mut kept, mut seen) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.ok()?.into_data() else {
+            continue;
+        };
+        seen += data.len();
+        if seen > DISCARDED_BYTES_MAX {
+            return None;
+        }
+        if seen <= REQUEST_BODY_BYTES_MAX {
+            kept.extend_from_slice(&data);
+        }
+    }
+    (seen <= REQUEST_BODY_BYTES_MAX).then(|| Bytes::from(kept))
 }

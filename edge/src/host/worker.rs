@@ -1,0 +1,156 @@
+//! Cloudflare Workers: the host that the product is for.
+//!
+//! Knows the platform's sockets, timers and bindings; knows no path, tier or
+//! protocol. What outlives a request here (the isolate) holds no I/O, because
+//! a socket or timer belongs to the request that made it.
+
+use std::cell::OnceCell;
+use std::future::Future;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use worker::{Context, Env, SecureTransport, Socket};
+
+use crate::host::{Address, Host, Tls};
+use crate::isolate::Isolate;
+use crate::limits::REQUEST_BODY_BYTES_MAX;
+use crate::route::{self, Request};
+use crate::settings::Settings;
+
+thread_local! {
+    static ISOLATE: OnceCell<Rc<Isolate>> = const { OnceCell::new() };
+}
+
+/// One request's view of the platform.
+#[derive(Clone)]
+struct Workers {
+    context: Rc<Context>,
+}
+
+impl Host for Workers {
+    type Stream = Socket;
+
+    fn now_ms(&self) -> u64 {
+        worker::Date::now().as_millis()
+    }
+
+    fn sleep(&self, duration_ms: u64) -> impl Future<Output = ()> {
+        worker::Delay::from(Duration::from_millis(duration_ms))
+    }
+
+    async fn connect(&self, address: &Address, tls: Tls) -> io::Result<Socket> {
+        let transport = match tls {
+            Tls::Off => SecureTransport::Off,
+            Tls::AtOnce => SecureTransport::On,
+            Tls::Later { .. } => SecureTransport::StartTls,
+        };
+        let socket = Socket::builder()
+            .secure_transport(transport)
+            .connect(address.host.clone(), address.port)
+            .map_err(other)?;
+        socket.opened().await.map_err(other)?;
+        Ok(socket)
+    }
+
+    async fn start_tls(&self, stream: Socket, _: &Address, _: Tls) -> io::Result<Socket> {
+        let wrapped = stream.start_tls();
+        wrapped.opened().await.map_err(other)?;
+        Ok(wrapped)
+    }
+
+    fn defer(&self, work: impl Future<Output = ()> + 'static) {
+        self.context.wait_until(work);
+    }
+
+    fn random(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        // Without randomness no id is unguessable: better no answer than a bad one.
+        #[allow(clippy::expect_used)]
+        getrandom::fill(&mut bytes).expect("the platform has a source of randomness");
+        bytes
+    }
+
+    fn log(&self, line: &str) {
+        worker::console_error!("{line}");
+    }
+}
+
+fn other(error: worker::Error) -> io::Error {
+    io::Error::other(error.to_string())
+}
+
+/// Hyperdrive's own connection string, when such a binding is configured,
+/// before the variables and secrets.
+fn lookup(env: &Env, name: &str) -> Option<String> {
+    if name == "DATABASE_URL"
+        && let Ok(hyperdrive) = env.hyperdrive("HYPERDRIVE")
+    {
+        // Hyperdrive ends the TLS of the database itself.
+        let plain = hyperdrive.connection_string();
+        let plain = plain.split('?').next().unwrap_or_default().to_owned();
+        return Some(format!("{plain}?sslmode=disable"));
+    }
+    env.var(name).ok().map(|value| value.to_string())
+}
+
+#[worker::event(fetch)]
+async fn fetch(
+    request: worker::Request,
+    env: Env,
+    context: Context,
+) -> worker::Result<worker::Response> {
+    let isolate = ISOLATE.with(|cell| {
+        Rc::clone(
+            cell.get_or_init(|| Rc::new(Isolate::new(Settings::read(&|name| lookup(&env, name))))),
+        )
+    });
+    let host = Workers {
+        context: Rc::new(context),
+    };
+    let answer = route::answer(host, isolate, read(request).await?).await;
+    let headers = worker::Headers::new();
+    for (name, value) in &answer.headers {
+        headers.set(name, value)?;
+    }
+    let response = if answer.body.is_empty() {
+        worker::Response::empty()?
+    } else {
+        worker::Response::from_bytes(answer.body.to_vec())?
+    };
+    Ok(response.with_status(answer.status).with_headers(headers))
+}
+
+async fn read(mut request: worker::Request) -> worker::Result<Request> {
+    let url = request.url()?;
+    let header = |name: &str| request.headers().get(name).ok().flatten();
+    let mut ours = Request {
+        method: request.inner().method(),
+        path: url.path().to_owned(),
+        query: url.query().unwrap_or_default().to_owned(),
+        content_type: header("content-type"),
+        origin: header("origin"),
+        if_none_match: header("if-none-match"),
+        body: Some(Bytes::new()),
+    };
+    if ours.method != "GET" && ours.method != "HEAD" && request.inner().body().is_some() {
+        ours.body = body(&mut request).await?;
+    }
+    Ok(ours)
+}
+
+/// The body, or None when it is larger than the limit.
+async fn body(request: &mut worker::Request) -> worker::Result<Option<Bytes>> {
+    let mut stream = request.stream()?;
+    let mut body = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk?;
+        if body.len() + chunk.len() > REQUEST_BODY_BYTES_MAX {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(Bytes::from(body)))
+}
