@@ -38,7 +38,8 @@ impl Metrics {
     /// A request on the Valkey routes was answered.
     pub fn request(&self, duration_ms: u64) {
         self.requests.set(self.requests.get().saturating_add(1));
-        self.duration_ms.set(self.duration_ms.get().saturating_add(duration_ms));
+        self.duration_ms
+            .set(self.duration_ms.get().saturating_add(duration_ms));
     }
 
     /// A key was read: it was there, or it was not.
@@ -51,7 +52,11 @@ impl Metrics {
     pub fn json(&self) -> String {
         let (hits, misses) = (self.hits.get(), self.misses.get());
         let fraction = |part: u64, whole: u64| {
-            if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+            if whole == 0 {
+                0.0
+            } else {
+                part as f64 / whole as f64
+            }
         };
         let hit_rate = fraction(hits, hits + misses);
         serde_json::json!({

@@ -25,7 +25,11 @@ impl<'a> Object<'a> {
 
     /// The value of a member; the last one of several counts, as in JavaScript.
     pub fn field(&self, name: &str) -> Option<&'a str> {
-        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.get())
+        self.0
+            .iter()
+            .rev()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.get())
     }
 
     /// As [`Self::field`], with null as absent.
@@ -93,7 +97,9 @@ fn check_depth(text: &str) -> Result<(), Error> {
             _ => {}
         }
         if depth > JSON_DEPTH_MAX {
-            return Err(Error::bad(format!("the JSON nests deeper than {JSON_DEPTH_MAX} levels")));
+            return Err(Error::bad(format!(
+                "the JSON nests deeper than {JSON_DEPTH_MAX} levels"
+            )));
         }
     }
     Ok(())

@@ -73,9 +73,17 @@ pub async fn answer<H: Host>(host: H, isolate: Rc<Isolate>, request: Request) ->
     response
 }
 
-async fn operate<H: Host>(tiers: &Tiers<H>, target: Target, request: &Request) -> Result<Answer, Error> {
+async fn operate<H: Host>(
+    tiers: &Tiers<H>,
+    target: Target,
+    request: &Request,
+) -> Result<Answer, Error> {
     let allow = target.allow();
-    let method = if request.method == "HEAD" { "GET" } else { request.method.as_str() };
+    let method = if request.method == "HEAD" {
+        "GET"
+    } else {
+        request.method.as_str()
+    };
     if !allow.split(", ").any(|allowed| allowed == method) {
         return Err(Error::MethodNotAllowed(allow));
     }
@@ -86,7 +94,11 @@ async fn operate<H: Host>(tiers: &Tiers<H>, target: Target, request: &Request) -
         (Target::Metrics, _) => Ok(Answer::Plain(200, tiers.isolate.metrics.json())),
         (Target::Stats, _) => {
             // Connections live as long as their request, so none is idle.
-            let health = if tiers.probe(Store::Postgres).await.is_ok() { "healthy" } else { "unhealthy" };
+            let health = if tiers.probe(Store::Postgres).await.is_ok() {
+                "healthy"
+            } else {
+                "unhealthy"
+            };
             let text = serde_json::json!({"totalCount": 0, "idleCount": 0, "waitingCount": 0, "health": health});
             Ok(Answer::Plain(200, text.to_string()))
         }
@@ -97,7 +109,10 @@ async fn operate<H: Host>(tiers: &Tiers<H>, target: Target, request: &Request) -
 
 async fn health<H: Host>(tiers: &Tiers<H>, store: Store) -> Answer {
     match tiers.probe(store).await {
-        Ok(latency_ms) => Answer::Plain(200, format!(r#"{{"status":"healthy","latency":{latency_ms}}}"#)),
+        Ok(latency_ms) => Answer::Plain(
+            200,
+            format!(r#"{{"status":"healthy","latency":{latency_ms}}}"#),
+        ),
         Err(error) => {
             if let Some(line) = error.for_operator() {
                 tiers.host.log(&line);
@@ -108,7 +123,11 @@ async fn health<H: Host>(tiers: &Tiers<H>, store: Store) -> Answer {
     }
 }
 
-fn finish<H: Host>(tiers: &Tiers<H>, request: &Request, outcome: Result<Answer, Error>) -> Response {
+fn finish<H: Host>(
+    tiers: &Tiers<H>,
+    request: &Request,
+    outcome: Result<Answer, Error>,
+) -> Response {
     let mut headers = vec![
         ("Content-Type", "application/json; charset=utf-8".to_owned()),
         ("Cache-Control", "no-store".to_owned()),
@@ -123,7 +142,11 @@ fn finish<H: Host>(tiers: &Tiers<H>, request: &Request, outcome: Result<Answer, 
                 let tag = entity_tag(&body);
                 let same = matches_tag(request.if_none_match.as_deref(), &tag);
                 headers.push(("ETag", tag));
-                if same { (304, Bytes::new()) } else { (200, body) }
+                if same {
+                    (304, Bytes::new())
+                } else {
+                    (200, body)
+                }
             } else {
                 (404, body)
             }
@@ -139,7 +162,11 @@ fn finish<H: Host>(tiers: &Tiers<H>, request: &Request, outcome: Result<Answer, 
             (error.status(), Bytes::from(text.to_string()))
         }
     };
-    Response { status, headers, body }
+    Response {
+        status,
+        headers,
+        body,
+    }
 }
 
 /// `Cache-Status` (RFC 9211), the member nearest to the origin first.
@@ -162,7 +189,10 @@ fn entity_tag(body: &[u8]) -> String {
 /// `If-None-Match` with the weak comparison (RFC 9110, section 13.1.2).
 fn matches_tag(condition: Option<&str>, tag: &str) -> bool {
     condition.is_some_and(|condition| {
-        condition.split(',').map(str::trim).any(|one| one == "*" || one.trim_start_matches("W/") == tag)
+        condition
+            .split(',')
+            .map(str::trim)
+            .any(|one| one == "*" || one.trim_start_matches("W/") == tag)
     })
 }
 
@@ -170,8 +200,14 @@ fn preflight() -> Response {
     Response {
         status: 204,
         headers: vec![
-            ("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS".to_owned()),
-            ("Access-Control-Allow-Headers", "Content-Type, Authorization, If-None-Match".to_owned()),
+            (
+                "Access-Control-Allow-Methods",
+                "GET, POST, DELETE, OPTIONS".to_owned(),
+            ),
+            (
+                "Access-Control-Allow-Headers",
+                "Content-Type, Authorization, If-None-Match".to_owned(),
+            ),
             ("Access-Control-Max-Age", "7200".to_owned()),
             ("Cache-Control", "no-store".to_owned()),
             ("X-Content-Type-Options", "nosniff".to_owned()),
@@ -186,10 +222,17 @@ fn allow_origin(origins: &[String], request: &Request, response: &mut Response) 
         headers.push(("Access-Control-Allow-Origin", "*".to_owned()));
     } else {
         headers.push(("Vary", "Origin".to_owned()));
-        let Some(origin) = request.origin.as_ref().filter(|origin| origins.contains(origin)) else {
+        let Some(origin) = request
+            .origin
+            .as_ref()
+            .filter(|origin| origins.contains(origin))
+        else {
             return;
         };
         headers.push(("Access-Control-Allow-Origin", origin.clone()));
     }
-    headers.push(("Access-Control-Expose-Headers", "Age, Cache-Status, ETag".to_owned()));
+    headers.push((
+        "Access-Control-Expose-Headers",
+        "Age, Cache-Status, ETag".to_owned(),
+    ));
 }

@@ -50,7 +50,9 @@ impl Settings {
     pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Self {
         let set = |name: &str| lookup(name).filter(|value| !value.is_empty());
         let number = |name: &str, default: u64| {
-            set(name).and_then(|text| text.parse().ok()).unwrap_or(default)
+            set(name)
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(default)
         };
         Self {
             postgres: postgres(&set),
@@ -92,11 +94,14 @@ fn postgres(set: Set) -> Result<Postgres, String> {
         let url = Url::parse(&text)
             .ok()
             .filter(|url| matches!(url.scheme(), "postgres" | "postgresql"))
-            .ok_or("DATABASE_URL is malformed: write postgres://user:password@host:port/database")?;
+            .ok_or(
+                "DATABASE_URL is malformed: write postgres://user:password@host:port/database",
+            )?;
         let mut ssl = SslMode::VerifyFull;
         for (name, value) in url.query_pairs() {
             if name == "sslmode" {
-                ssl = ssl_mode(&value).ok_or("DATABASE_URL: sslmode is one of disable, require, verify-full")?;
+                ssl = ssl_mode(&value)
+                    .ok_or("DATABASE_URL: sslmode is one of disable, require, verify-full")?;
             }
         }
         return Ok(Postgres {
@@ -109,7 +114,8 @@ fn postgres(set: Set) -> Result<Postgres, String> {
             },
         });
     }
-    let need = |name: &str| set(name).ok_or_else(|| format!("{name} is not set (nor is DATABASE_URL)"));
+    let need =
+        |name: &str| set(name).ok_or_else(|| format!("{name} is not set (nor is DATABASE_URL)"));
     Ok(Postgres {
         address: Address {
             host: need("VULTR_POSTGRES_HOST")?,
@@ -178,7 +184,8 @@ fn ssl_mode(text: &str) -> Option<SslMode> {
 
 fn port(set: Set, name: &str, default: u16) -> Result<u16, String> {
     set(name).map_or(Ok(default), |text| {
-        text.parse().map_err(|_| format!("{name} is not a port number"))
+        text.parse()
+            .map_err(|_| format!("{name} is not a port number"))
     })
 }
 
@@ -190,7 +197,9 @@ fn address(url: &Url, port: u16) -> Option<Address> {
 }
 
 fn decoded(text: &str) -> String {
-    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+    percent_encoding::percent_decode_str(text)
+        .decode_utf8_lossy()
+        .into_owned()
 }
 
 #[cfg(test)]
@@ -199,25 +208,49 @@ mod tests {
 
     fn read(pairs: &[(&str, &str)]) -> Settings {
         Settings::read(&|name| {
-            pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+            pairs
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
         })
     }
 
     #[test]
     fn a_missing_setting_is_named() {
         let settings = read(&[]);
-        assert!(settings.postgres().unwrap_err().to_string().contains("VULTR_POSTGRES_HOST"));
-        assert!(settings.valkey().unwrap_err().to_string().contains("VULTR_VALKEY_HOST"));
+        assert!(
+            settings
+                .postgres()
+                .unwrap_err()
+                .to_string()
+                .contains("VULTR_POSTGRES_HOST")
+        );
+        assert!(
+            settings
+                .valkey()
+                .unwrap_err()
+                .to_string()
+                .contains("VULTR_VALKEY_HOST")
+        );
     }
 
     #[test]
     fn urls_are_read_and_decoded() {
         let settings = read(&[
-            ("DATABASE_URL", "postgres://u%40x:p%3Aw@db:6000/shop?sslmode=disable"),
+            (
+                "DATABASE_URL",
+                "postgres://u%40x:p%3Aw@db:6000/shop?sslmode=disable",
+            ),
             ("VALKEY_URL", "valkey://:secret@kv:6400"),
         ]);
         let postgres = settings.postgres().unwrap();
-        assert_eq!(postgres.address, Address { host: "db".into(), port: 6000 });
+        assert_eq!(
+            postgres.address,
+            Address {
+                host: "db".into(),
+                port: 6000
+            }
+        );
         assert_eq!(postgres.login.user, "u@x");
         assert_eq!(postgres.login.password.as_deref(), Some("p:w"));
         assert_eq!(postgres.login.ssl, SslMode::Disable);
@@ -228,7 +261,11 @@ mod tests {
 
     #[test]
     fn a_malformed_setting_is_named_and_its_value_is_not_repeated() {
-        let settings = read(&[("DATABASE_URL", "hunter2"), ("VULTR_VALKEY_HOST", "h"), ("VULTR_VALKEY_PORT", "hunter3")]);
+        let settings = read(&[
+            ("DATABASE_URL", "hunter2"),
+            ("VULTR_VALKEY_HOST", "h"),
+            ("VULTR_VALKEY_PORT", "hunter3"),
+        ]);
         let postgres = settings.postgres().unwrap_err().to_string();
         let valkey = settings.valkey().unwrap_err().to_string();
         assert!(postgres.contains("DATABASE_URL") && !postgres.contains("hunter2"));

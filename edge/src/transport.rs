@@ -27,7 +27,12 @@ impl<H: Host, M: Machine> Link<H, M> {
     /// The store cannot be reached.
     pub async fn open(host: &H, address: &Address, tls: Tls, machine: M) -> Result<Self, Fault> {
         let stream = host.connect(address, tls).await.map_err(unreachable)?;
-        Ok(Self { machine, stream: Some(stream), address: address.clone(), tls })
+        Ok(Self {
+            machine,
+            stream: Some(stream),
+            address: address.clone(),
+            tls,
+        })
     }
 
     /// Moves bytes until the machine wants nothing more.

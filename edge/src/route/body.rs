@@ -40,34 +40,93 @@ fn copy_key(kind: &str, id: &str) -> String {
 pub(super) async fn read<H: Host>(tiers: &Tiers<H>, target: Target) -> Result<Answer, Error> {
     Ok(match target {
         Target::Session(id) => value(tiers.value(&session_key(&id)).await?, None, false),
-        Target::Typed(Typed::Conversation, id) => {
-            value(tiers.value(&Typed::Conversation.key(&id)).await?, None, false)
-        }
-        Target::Typed(typed, id) => value(tiers.value(&typed.key(&id)).await?, Some(typed.name()), false),
+        Target::Typed(Typed::Conversation, id) => value(
+            tiers.value(&Typed::Conversation.key(&id)).await?,
+            None,
+            false,
+        ),
+        Target::Typed(typed, id) => value(
+            tiers.value(&typed.key(&id)).await?,
+            Some(typed.name()),
+            false,
+        ),
         Target::Generic(key) => value(tiers.value(&key).await?, Some("value"), true),
         Target::Products(filter) => {
             let variant = format!("{filter:?}");
             // One key a filter: nothing here writes products, so nothing is invalidated together.
             let key = copy_key("products", &hex(&Sha256::digest(&variant)));
-            let ProductFilter { category, brand, min_price, max_price, limit } = filter;
-            let parameters = vec![category, brand, min_price, max_price, Some(limit.to_string())];
-            rows(tiers.rows(&key, "", Statement { sql: sql::PRODUCTS, parameters }, list).await?)
+            let ProductFilter {
+                category,
+                brand,
+                min_price,
+                max_price,
+                limit,
+            } = filter;
+            let parameters = vec![
+                category,
+                brand,
+                min_price,
+                max_price,
+                Some(limit.to_string()),
+            ];
+            rows(
+                tiers
+                    .rows(
+                        &key,
+                        "",
+                        Statement {
+                            sql: sql::PRODUCTS,
+                            parameters,
+                        },
+                        list,
+                    )
+                    .await?,
+            )
         }
         Target::Profile(user) => {
             let key = copy_key("profile", &user);
-            let statement = Statement { sql: sql::PROFILE, parameters: vec![Some(user)] };
+            let statement = Statement {
+                sql: sql::PROFILE,
+                parameters: vec![Some(user)],
+            };
             rows(tiers.rows(&key, "", statement, single).await?)
         }
         Target::Orders(user, limit) => {
             let key = copy_key("orders", &user);
             let parameters = vec![Some(user), Some(limit.to_string())];
-            rows(tiers.rows(&key, &limit.to_string(), Statement { sql: sql::ORDERS, parameters }, list).await?)
+            rows(
+                tiers
+                    .rows(
+                        &key,
+                        &limit.to_string(),
+                        Statement {
+                            sql: sql::ORDERS,
+                            parameters,
+                        },
+                        list,
+                    )
+                    .await?,
+            )
         }
         Target::Returns(user, product) => {
             let key = user.as_deref().map_or_else(every_return, returns_of);
-            let variant = product.as_deref().map_or_else(String::new, |product| hex(&Sha256::digest(product)));
+            let variant = product
+                .as_deref()
+                .map_or_else(String::new, |product| hex(&Sha256::digest(product)));
             let parameters = vec![user, product, Some(limits::ROWS_MAX.to_string())];
-            rows(tiers.rows(&key, &variant, Statement { sql: sql::RETURNS, parameters }, list).await?)
+            rows(
+                tiers
+                    .rows(
+                        &key,
+                        &variant,
+                        Statement {
+                            sql: sql::RETURNS,
+                            parameters,
+                        },
+                        list,
+                    )
+                    .await?,
+            )
         }
         _ => return Err(Error::NotFound),
     })
@@ -87,11 +146,18 @@ fn list(rows: &Rows) -> Result<Option<Vec<u8>>, Error> {
 }
 
 fn single(rows: &Rows) -> Result<Option<Vec<u8>>, Error> {
-    if rows.is_empty() { Ok(None) } else { rows.json_object(0).map(Some).map_err(broken) }
+    if rows.is_empty() {
+        Ok(None)
+    } else {
+        rows.json_object(0).map(Some).map_err(broken)
+    }
 }
 
 fn broken(error: crate::wire::WireError) -> Error {
-    Error::Store(crate::error::Store::Postgres, crate::error::Fault::Wire(error))
+    Error::Store(
+        crate::error::Store::Postgres,
+        crate::error::Fault::Wire(error),
+    )
 }
 
 const MISSING: &[u8] = br#"{"error":"not found"}"#;
@@ -104,7 +170,12 @@ fn rows(found: Found) -> Answer {
 /// A stored value under its name, or bare. A stored null is a value on the
 /// generic route only.
 fn value(mut found: Found, name: Option<&str>, null_counts: bool) -> Answer {
-    if !null_counts && found.body.as_deref().is_some_and(|text| text.trim_ascii() == b"null") {
+    if !null_counts
+        && found
+            .body
+            .as_deref()
+            .is_some_and(|text| text.trim_ascii() == b"null")
+    {
         found.body = None;
     }
     let body = match (&found.body, name) {
@@ -136,11 +207,19 @@ pub(super) async fn write<H: Host>(
         return Ok(success(existed));
     }
     if let Target::Touch(id) = target {
-        if request.content_type.as_deref().is_some_and(|kind| !is_json(kind)) {
+        if request
+            .content_type
+            .as_deref()
+            .is_some_and(|kind| !is_json(kind))
+        {
             return Err(Error::UnsupportedMediaType);
         }
         let touched = tiers.touch(&session_key(&id), SESSION_TTL_S).await?;
-        return if touched { Ok(success(true)) } else { Err(Error::NotFound) };
+        return if touched {
+            Ok(success(true))
+        } else {
+            Err(Error::NotFound)
+        };
     }
     if !request.content_type.as_deref().is_some_and(is_json) {
         return Err(Error::UnsupportedMediaType);
@@ -154,7 +233,9 @@ pub(super) async fn write<H: Host>(
         } else {
             ttl(Object::parse(text)?.present("ttl"))?.unwrap_or(SESSION_TTL_S)
         };
-        tiers.store(session_key(&id), Some(text.to_owned()), Some(ttl_s)).await?;
+        tiers
+            .store(session_key(&id), Some(text.to_owned()), Some(ttl_s))
+            .await?;
         return Ok(success(true));
     }
     let object = Object::parse(text)?;
@@ -173,7 +254,9 @@ pub(super) async fn write<H: Host>(
         }
         Target::Generic(key) => {
             let ttl_s = ttl(object.present("ttl"))?;
-            tiers.store(key, object.field("value").map(str::to_owned), ttl_s).await?;
+            tiers
+                .store(key, object.field("value").map(str::to_owned), ttl_s)
+                .await?;
             Ok(success(true))
         }
         Target::Batch => batch(tiers, &object).await,
@@ -198,14 +281,25 @@ fn ttl(text: Option<&str>) -> Result<Option<u64>, Error> {
     let Some(text) = text else { return Ok(None) };
     let digits = json::string(text);
     let number = match &digits {
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse::<u64>().ok(),
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            digits.parse::<u64>().ok()
+        }
         Some(_) => None,
-        None => text.parse::<f64>().ok().filter(|ttl| ttl.fract() == 0.0 && (1.0..1e12).contains(ttl)).map(|ttl| ttl as u64),
+        None => text
+            .parse::<f64>()
+            .ok()
+            .filter(|ttl| ttl.fract() == 0.0 && (1.0..1e12).contains(ttl))
+            .map(|ttl| ttl as u64),
     };
     number
         .filter(|ttl| (1..=limits::TTL_S_MAX).contains(ttl))
         .map(Some)
-        .ok_or_else(|| Error::bad(format!("ttl is a whole number of seconds from 1 to {}", limits::TTL_S_MAX)))
+        .ok_or_else(|| {
+            Error::bad(format!(
+                "ttl is a whole number of seconds from 1 to {}",
+                limits::TTL_S_MAX
+            ))
+        })
 }
 
 async fn batch<H: Host>(tiers: &Tiers<H>, object: &Object<'_>) -> Result<Answer, Error> {
@@ -214,14 +308,22 @@ async fn batch<H: Host>(tiers: &Tiers<H>, object: &Object<'_>) -> Result<Answer,
         .and_then(json::elements)
         .ok_or_else(|| Error::bad("operations must be an array"))?;
     if entries.len() > limits::BATCH_OPERATIONS_MAX {
-        return Err(Error::bad(format!("a batch has at most {} operations", limits::BATCH_OPERATIONS_MAX)));
+        return Err(Error::bad(format!(
+            "a batch has at most {} operations",
+            limits::BATCH_OPERATIONS_MAX
+        )));
     }
     let mut operations = Vec::new();
     let mut plan = Vec::new();
     for entry in entries {
         let (key, operation) = batch_entry(entry.get());
-        let key_text = key.as_deref().map_or_else(|| "null".to_owned(), json::quoted);
-        plan.push((key_text, operation.map(|operation| operations.push(operation))));
+        let key_text = key
+            .as_deref()
+            .map_or_else(|| "null".to_owned(), json::quoted);
+        plan.push((
+            key_text,
+            operation.map(|operation| operations.push(operation)),
+        ));
     }
     let mut outcomes = tiers.batch(operations).await?.into_iter();
     let results: Vec<String> = plan
@@ -233,18 +335,26 @@ async fn batch<H: Host>(tiers: &Tiers<H>, object: &Object<'_>) -> Result<Answer,
             };
             match outcome {
                 Some(Outcome::Value(body)) => {
-                    let value = body.as_deref().map_or_else(|| "null".into(), String::from_utf8_lossy);
+                    let value = body
+                        .as_deref()
+                        .map_or_else(|| "null".into(), String::from_utf8_lossy);
                     format!(r#"{{"success":true,"key":{key},"value":{value}}}"#)
                 }
                 Some(Outcome::Done(_)) => format!(r#"{{"success":true,"key":{key}}}"#),
                 Some(Outcome::Failed(error)) => {
-                    format!(r#"{{"success":false,"key":{key},"error":{}}}"#, json::quoted(&error.to_string()))
+                    format!(
+                        r#"{{"success":false,"key":{key},"error":{}}}"#,
+                        json::quoted(&error.to_string())
+                    )
                 }
                 None => format!(r#"{{"success":false,"key":{key},"error":"no answer"}}"#),
             }
         })
         .collect();
-    Ok(Answer::Plain(200, format!("{{\"results\":[{}]}}", results.join(","))))
+    Ok(Answer::Plain(
+        200,
+        format!("{{\"results\":[{}]}}", results.join(",")),
+    ))
 }
 
 fn batch_entry(text: &str) -> (Option<String>, Result<Operation, Error>) {
@@ -254,7 +364,9 @@ fn batch_entry(text: &str) -> (Option<String>, Result<Operation, Error>) {
     };
     let key = object.field("key").and_then(json::string);
     let operation = (|| {
-        let named = key.as_deref().ok_or_else(|| Error::bad("key must be a string"))?;
+        let named = key
+            .as_deref()
+            .ok_or_else(|| Error::bad("key must be a string"))?;
         if named.is_empty() || named.contains('\0') {
             return Err(Error::bad("key must not be empty or contain NUL"));
         }
@@ -264,7 +376,11 @@ fn batch_entry(text: &str) -> (Option<String>, Result<Operation, Error>) {
             Some("delete") => Ok(Operation::Delete(key)),
             Some("set") => {
                 let ttl_s = ttl(object.present("ttl"))?;
-                Ok(Operation::Set(key, object.field("value").map(str::to_owned), ttl_s))
+                Ok(Operation::Set(
+                    key,
+                    object.field("value").map(str::to_owned),
+                    ttl_s,
+                ))
             }
             _ => Err(Error::bad("type must be set, get or delete")),
         }
@@ -272,9 +388,16 @@ fn batch_entry(text: &str) -> (Option<String>, Result<Operation, Error>) {
     (key, operation)
 }
 
-async fn save_profile<H: Host>(tiers: &Tiers<H>, user: String, object: &Object<'_>) -> Result<Answer, Error> {
+async fn save_profile<H: Host>(
+    tiers: &Tiers<H>,
+    user: String,
+    object: &Object<'_>,
+) -> Result<Answer, Error> {
     let field = |names: &[&str]| {
-        let Some((name, text)) = names.iter().find_map(|name| object.field(name).map(|text| (*name, text))) else {
+        let Some((name, text)) = names
+            .iter()
+            .find_map(|name| object.field(name).map(|text| (*name, text)))
+        else {
             return Ok(None);
         };
         match text {
@@ -297,10 +420,19 @@ async fn save_profile<H: Host>(tiers: &Tiers<H>, user: String, object: &Object<'
 
 async fn place_order<H: Host>(tiers: &Tiers<H>, object: &Object<'_>) -> Result<Answer, Error> {
     let user = id(object, "user_id")?;
-    let items = object.field("items").filter(|text| text.starts_with('[')).ok_or_else(|| Error::bad("items must be an array"))?;
+    let items = object
+        .field("items")
+        .filter(|text| text.starts_with('['))
+        .ok_or_else(|| Error::bad("items must be an array"))?;
     let total = object.field("total_amount").unwrap_or_default();
-    if !total.parse::<f64>().is_ok_and(|total| !total.is_sign_negative() && total < 1e8) && total != "-0" {
-        return Err(Error::bad("total_amount must be a number from 0 up to, not including, 100000000"));
+    if !total
+        .parse::<f64>()
+        .is_ok_and(|total| !total.is_sign_negative() && total < 1e8)
+        && total != "-0"
+    {
+        return Err(Error::bad(
+            "total_amount must be a number from 0 up to, not including, 100000000",
+        ));
     }
     let status = match object.present("status") {
         None => "pending".to_owned(),
@@ -312,14 +444,24 @@ async fn place_order<H: Host>(tiers: &Tiers<H>, object: &Object<'_>) -> Result<A
     let key = copy_key("orders", &user);
     let statement = Statement {
         sql: sql::PLACE_ORDER,
-        parameters: vec![Some(order.clone()), Some(user), Some(items.to_owned()), Some(total.to_owned()), Some(status)],
+        parameters: vec![
+            Some(order.clone()),
+            Some(user),
+            Some(items.to_owned()),
+            Some(total.to_owned()),
+            Some(status),
+        ],
     };
     let stored = tiers.write_rows(&[&key], &statement).await?;
     with_members(&stored, &format!("\"orderId\":{}", json::quoted(&order)))
 }
 
 async fn place_return<H: Host>(tiers: &Tiers<H>, object: &Object<'_>) -> Result<Answer, Error> {
-    let (order, user, product) = (id(object, "order_id")?, id(object, "user_id")?, id(object, "product_id")?);
+    let (order, user, product) = (
+        id(object, "order_id")?,
+        id(object, "user_id")?,
+        id(object, "product_id")?,
+    );
     let reason = object
         .present("reason")
         .and_then(json::string)
@@ -329,7 +471,13 @@ async fn place_return<H: Host>(tiers: &Tiers<H>, object: &Object<'_>) -> Result<
     let (of_user, every) = (returns_of(&user), every_return());
     let statement = Statement {
         sql: sql::PLACE_RETURN,
-        parameters: vec![Some(name.clone()), Some(order), Some(user), Some(product), Some(reason)],
+        parameters: vec![
+            Some(name.clone()),
+            Some(order),
+            Some(user),
+            Some(product),
+            Some(reason),
+        ],
     };
     let stored = tiers.write_rows(&[&of_user, &every], &statement).await?;
     with_members(&stored, &format!("\"returnId\":{}", json::quoted(&name)))
@@ -339,19 +487,27 @@ fn id(object: &Object<'_>, name: &str) -> Result<String, Error> {
     object
         .field(name)
         .and_then(json::string)
-        .filter(|id| !id.is_empty() && !id.contains('\0') && id.chars().count() <= limits::ID_CHARS_MAX)
+        .filter(|id| {
+            !id.is_empty() && !id.contains('\0') && id.chars().count() <= limits::ID_CHARS_MAX
+        })
         .ok_or_else(|| Error::bad(format!("{name} must be a string of 1 to 255 characters")))
 }
 
 /// Made before the first attempt, so that a second one is recognised.
 fn fresh_id<H: Host>(tiers: &Tiers<H>, kind: &str) -> String {
-    format!("{kind}_{}_{}", tiers.host.now_ms(), hex(&tiers.host.random()))
+    format!(
+        "{kind}_{}_{}",
+        tiers.host.now_ms(),
+        hex(&tiers.host.random())
+    )
 }
 
 fn with_members(stored: &Rows, members: &str) -> Result<Answer, Error> {
     let mut text = String::from_utf8(stored.json_object(0).map_err(broken)?).unwrap_or_default();
     if text.pop() != Some('}') {
-        return Err(broken(crate::wire::WireError::Protocol("the stored row did not come back")));
+        return Err(broken(crate::wire::WireError::Protocol(
+            "the stored row did not come back",
+        )));
     }
     Ok(Answer::Plain(200, format!("{text},{members}}}")))
 }

@@ -90,10 +90,15 @@ impl Target {
             ["postgres", "users", user, "profile"] => Self::Profile(user_id(user)?),
             ["postgres", "users", user, "orders"] => Self::Orders(
                 user_id(user)?,
-                query.limit()?.filter(|limit| *limit > 0).unwrap_or(limits::ORDERS_DEFAULT),
+                query
+                    .limit()?
+                    .filter(|limit| *limit > 0)
+                    .unwrap_or(limits::ORDERS_DEFAULT),
             ),
             ["postgres", "orders"] => Self::PlaceOrder,
-            ["postgres", "returns"] => Self::Returns(query.text("userId")?, query.text("productId")?),
+            ["postgres", "returns"] => {
+                Self::Returns(query.text("userId")?, query.text("productId")?)
+            }
             ["valkey", "health"] => Self::Health(Store::Valkey),
             ["valkey", "metrics"] => Self::Metrics,
             ["valkey", "batch"] => Self::Batch,
@@ -102,7 +107,9 @@ impl Target {
             ["valkey", "cache", one, id] if Typed::named(one).is_some() => {
                 Self::Typed(Typed::named(one).ok_or(Error::NotFound)?, key(id)?)
             }
-            ["valkey", "cache", rest @ ..] if !rest.is_empty() => Self::Generic(generic_key(&rest.join("/"))?),
+            ["valkey", "cache", rest @ ..] if !rest.is_empty() => {
+                Self::Generic(generic_key(&rest.join("/"))?)
+            }
             _ => return Err(Error::NotFound),
         })
     }
@@ -110,7 +117,12 @@ impl Target {
     /// The methods of the resource, as the `Allow` header wants them.
     pub(crate) fn allow(&self) -> &'static str {
         match self {
-            Self::OpenApi | Self::Health(_) | Self::Stats | Self::Metrics | Self::Products(_) | Self::Orders(..) => "GET, HEAD",
+            Self::OpenApi
+            | Self::Health(_)
+            | Self::Stats
+            | Self::Metrics
+            | Self::Products(_)
+            | Self::Orders(..) => "GET, HEAD",
             Self::Profile(_) | Self::Returns(..) => "GET, HEAD, POST",
             Self::Sql | Self::PlaceOrder | Self::Touch(_) | Self::Batch => "POST",
             Self::Session(_) | Self::Typed(..) | Self::Generic(_) => "GET, HEAD, POST, DELETE",
@@ -130,7 +142,9 @@ fn decode(segment: &str) -> Result<String, Error> {
             }
         }
     }
-    let text = percent_decode_str(segment).decode_utf8().map_err(|_| malformed())?;
+    let text = percent_decode_str(segment)
+        .decode_utf8()
+        .map_err(|_| malformed())?;
     if text.contains('\0') {
         return Err(Error::bad("an id or key must not contain NUL"));
     }
@@ -158,7 +172,9 @@ fn key(text: &str) -> Result<String, Error> {
 /// A key that any caller may name: not one of the edge's own.
 pub(crate) fn generic_key(text: &str) -> Result<String, Error> {
     if text.starts_with(OWN_PREFIX) {
-        return Err(Error::Forbidden("keys that begin with shepherd-edge: are the edge's own"));
+        return Err(Error::Forbidden(
+            "keys that begin with shepherd-edge: are the edge's own",
+        ));
     }
     key(text)
 }
@@ -172,7 +188,9 @@ impl Query<'_> {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             (decode(&key.replace('+', " ")).ok()? == name).then_some(value)
         });
-        let Some(value) = values.next() else { return Ok(None) };
+        let Some(value) = values.next() else {
+            return Ok(None);
+        };
         if values.next().is_some() {
             return Err(Error::bad(format!("{name} is given more than once")));
         }
@@ -184,17 +202,29 @@ impl Query<'_> {
     }
 
     fn number(&self, name: &str) -> Result<Option<String>, Error> {
-        let Some(text) = self.text(name)? else { return Ok(None) };
+        let Some(text) = self.text(name)? else {
+            return Ok(None);
+        };
         let sound = text.len() <= limits::NUMBER_CHARS_MAX
-            && text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte))
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte))
             && text.parse::<f64>().is_ok_and(f64::is_finite);
-        if sound { Ok(Some(text)) } else { Err(Error::bad(format!("{name} is not a number"))) }
+        if sound {
+            Ok(Some(text))
+        } else {
+            Err(Error::bad(format!("{name} is not a number")))
+        }
     }
 
     fn limit(&self) -> Result<Option<u32>, Error> {
-        let Some(text) = self.text("limit")? else { return Ok(None) };
+        let Some(text) = self.text("limit")? else {
+            return Ok(None);
+        };
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
-            Ok(Some(text.parse().map_or(limits::ROWS_MAX, |limit: u32| limit.min(limits::ROWS_MAX))))
+            Ok(Some(text.parse().map_or(limits::ROWS_MAX, |limit: u32| {
+                limit.min(limits::ROWS_MAX)
+            })))
         } else {
             Err(Error::bad("limit is a whole number, 0 or more"))
         }
@@ -206,7 +236,11 @@ mod tests {
     use super::*;
 
     fn parse(path: &str, query: &str) -> Result<Target, Error> {
-        Target::parse(&Request { path: path.into(), query: query.into(), ..Request::default() })
+        Target::parse(&Request {
+            path: path.into(),
+            query: query.into(),
+            ..Request::default()
+        })
     }
 
     #[test]
@@ -216,13 +250,27 @@ mod tests {
         assert_eq!(generic("a%252Fb"), Target::Generic("a%2Fb".into()));
         assert_eq!(generic("a+b"), Target::Generic("a+b".into()));
         assert_eq!(generic("a/b/"), Target::Generic("a/b".into()));
-        assert_eq!(generic("preferences/u"), Target::Typed(Typed::Preferences, "u".into()));
-        assert_eq!(generic("preferences"), Target::Generic("preferences".into()));
+        assert_eq!(
+            generic("preferences/u"),
+            Target::Typed(Typed::Preferences, "u".into())
+        );
+        assert_eq!(
+            generic("preferences"),
+            Target::Generic("preferences".into())
+        );
     }
 
     #[test]
     fn malformed_paths_and_own_keys_are_refused() {
-        for (path, status) in [("50%", 400), ("%zz", 400), ("%ff", 400), ("a%00", 400), ("shepherd-edge:x", 403), ("shepherd-edge%3Ax", 403), ("", 404)] {
+        for (path, status) in [
+            ("50%", 400),
+            ("%zz", 400),
+            ("%ff", 400),
+            ("a%00", 400),
+            ("shepherd-edge:x", 403),
+            ("shepherd-edge%3Ax", 403),
+            ("", 404),
+        ] {
             let error = parse(&format!("/api/vultr/valkey/cache/{path}"), "").unwrap_err();
             assert_eq!(error.status(), status, "{path}");
         }
@@ -231,8 +279,21 @@ mod tests {
     #[test]
     fn filters_are_checked() {
         let products = |query: &str| parse("/api/vultr/postgres/products", query);
-        assert!(matches!(products("category=&limit=0"), Ok(Target::Products(ProductFilter { category: None, limit: 0, .. }))));
-        for query in ["limit=-1", "limit=1.5", "minPrice=x", "minPrice=NaN", "brand=a&brand=b"] {
+        assert!(matches!(
+            products("category=&limit=0"),
+            Ok(Target::Products(ProductFilter {
+                category: None,
+                limit: 0,
+                ..
+            }))
+        ));
+        for query in [
+            "limit=-1",
+            "limit=1.5",
+            "minPrice=x",
+            "minPrice=NaN",
+            "brand=a&brand=b",
+        ] {
             assert_eq!(products(query).unwrap_err().status(), 400, "{query}");
         }
     }

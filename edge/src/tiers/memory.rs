@@ -119,7 +119,11 @@ mod tests {
     use super::*;
 
     fn entry(text: &'static str, read_at_ms: u64) -> Entry {
-        Entry { body: Some(Bytes::from(text)), read_at_ms, fresh_until_ms: read_at_ms + 5_000 }
+        Entry {
+            body: Some(Bytes::from(text)),
+            read_at_ms,
+            fresh_until_ms: read_at_ms + 5_000,
+        }
     }
 
     fn body(memory: &mut Memory, now_ms: u64) -> Option<Bytes> {
@@ -173,7 +177,15 @@ mod tests {
         let mut memory = Memory::new(100_000);
         for n in 0..5_000 {
             let ticket = memory.ticket(&format!("key{n}"));
-            memory.fill(ticket, "", Entry { body: Some(Bytes::from(vec![0; 1_000])), read_at_ms: 0, fresh_until_ms: 9 });
+            memory.fill(
+                ticket,
+                "",
+                Entry {
+                    body: Some(Bytes::from(vec![0; 1_000])),
+                    read_at_ms: 0,
+                    fresh_until_ms: 9,
+                },
+            );
         }
         assert!(memory.cache.weighted_size() <= 100_000);
         assert!(memory.tickets.is_empty());

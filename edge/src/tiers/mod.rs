@@ -72,7 +72,11 @@ struct Open {
 impl Open {
     fn fill(mut self, variant: &str, entry: Entry) -> bool {
         match self.ticket.take() {
-            Some(ticket) => self.isolate.memory.borrow_mut().fill(ticket, variant, entry),
+            Some(ticket) => self
+                .isolate
+                .memory
+                .borrow_mut()
+                .fill(ticket, variant, entry),
             None => false,
         }
     }
@@ -89,7 +93,10 @@ impl Drop for Open {
 impl<H: Host> Tiers<H> {
     fn open(&self, key: &str) -> Open {
         let ticket = self.isolate.memory.borrow_mut().ticket(key);
-        Open { isolate: Rc::clone(&self.isolate), ticket: Some(ticket) }
+        Open {
+            isolate: Rc::clone(&self.isolate),
+            ticket: Some(ticket),
+        }
     }
 
     fn invalidate(&self, key: &str) {
@@ -98,12 +105,20 @@ impl<H: Host> Tiers<H> {
 
     fn in_memory(&self, key: &str, variant: &str) -> Option<Found> {
         let now_ms = self.host.now_ms();
-        let entry = self.isolate.memory.borrow_mut().fresh(key, variant, now_ms)?;
+        let entry = self
+            .isolate
+            .memory
+            .borrow_mut()
+            .fresh(key, variant, now_ms)?;
         Some(found(&entry, now_ms, Tier::L1))
     }
 
     fn token(&self) -> String {
-        self.host.random().iter().map(|byte| format!("{byte:02x}")).collect()
+        self.host
+            .random()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 
     async fn ask(&self, commands: Vec<Command>) -> Result<Vec<Reply>, Error> {
@@ -127,7 +142,12 @@ impl<H: Host> Tiers<H> {
     ///
     /// # Errors
     /// Valkey cannot store it.
-    pub async fn store(&self, key: String, text: Option<String>, ttl_s: Option<u64>) -> Result<bool, Error> {
+    pub async fn store(
+        &self,
+        key: String,
+        text: Option<String>,
+        ttl_s: Option<u64>,
+    ) -> Result<bool, Error> {
         self.write(Operation::Set(key, text, ttl_s)).await
     }
 
@@ -153,7 +173,9 @@ impl<H: Host> Tiers<H> {
     /// Valkey cannot do it.
     pub async fn touch(&self, key: &str, ttl_s: u64) -> Result<bool, Error> {
         self.invalidate(key);
-        let replies = self.ask(vec![valkey::touch(key, ttl_s, self.host.now_ms())]).await;
+        let replies = self
+            .ask(vec![valkey::touch(key, ttl_s, self.host.now_ms())])
+            .await;
         self.invalidate(key);
         match replies?.first() {
             Some(Reply::Integer(count)) => Ok(*count > 0),
@@ -166,14 +188,21 @@ impl<H: Host> Tiers<H> {
     ///
     /// # Errors
     /// Valkey cannot answer; the writes may or may not have happened.
-    pub async fn batch(&self, operations: Vec<Operation>) -> Result<Vec<(Outcome, Option<Found>)>, Error> {
+    pub async fn batch(
+        &self,
+        operations: Vec<Operation>,
+    ) -> Result<Vec<(Outcome, Option<Found>)>, Error> {
         let mut commands = Vec::new();
         let mut written: Vec<String> = Vec::new();
         let mut plan = Vec::new();
         for operation in operations {
             match operation {
                 Operation::Get(key) => {
-                    let copy = if written.contains(&key) { None } else { self.in_memory(&key, "") };
+                    let copy = if written.contains(&key) {
+                        None
+                    } else {
+                        self.in_memory(&key, "")
+                    };
                     if let Some(copy) = copy {
                         plan.push(Step::Answered(copy));
                     } else {
@@ -202,7 +231,11 @@ impl<H: Host> Tiers<H> {
             }
         }
         let asked_at_ms = self.host.now_ms();
-        let replies = if commands.is_empty() { Ok(Vec::new()) } else { self.ask(commands).await };
+        let replies = if commands.is_empty() {
+            Ok(Vec::new())
+        } else {
+            self.ask(commands).await
+        };
         // A read that began while a write was under way may hold the old value.
         for key in &written {
             self.invalidate(key);
@@ -228,13 +261,24 @@ impl<H: Host> Tiers<H> {
             .collect())
     }
 
-    fn got(&self, open: Open, value: Option<Reply>, ttl: Option<Reply>, asked_at_ms: u64) -> (Outcome, Option<Found>) {
+    fn got(
+        &self,
+        open: Open,
+        value: Option<Reply>,
+        ttl: Option<Reply>,
+        asked_at_ms: u64,
+    ) -> (Outcome, Option<Found>) {
         let body = match value {
             Some(Reply::Bulk(text)) => readable(&text),
             Some(Reply::Null) => None,
             // A key of another type is not one of ours.
             Some(Reply::Error(error)) if error.code == "WRONGTYPE" => None,
-            other => return (Outcome::Failed(valkey::refused(&other.unwrap_or(Reply::Null))), None),
+            other => {
+                return (
+                    Outcome::Failed(valkey::refused(&other.unwrap_or(Reply::Null))),
+                    None,
+                );
+            }
         };
         self.isolate.metrics.read(body.is_some());
         let left_ms = match ttl {
@@ -242,7 +286,11 @@ impl<H: Host> Tiers<H> {
             _ => u64::MAX,
         };
         let max_age_ms = self.isolate.settings.l1_max_age_ms.min(left_ms);
-        let entry = Entry { body, read_at_ms: asked_at_ms, fresh_until_ms: asked_at_ms.saturating_add(max_age_ms) };
+        let entry = Entry {
+            body,
+            read_at_ms: asked_at_ms,
+            fresh_until_ms: asked_at_ms.saturating_add(max_age_ms),
+        };
         let found = found(&entry, asked_at_ms, Tier::L2);
         open.fill("", entry);
         (Outcome::Value(found.body.clone()), Some(found))
@@ -287,8 +335,13 @@ impl<H: Host> Tiers<H> {
             (body, read_at_ms, Tier::L3)
         };
         let now_ms = self.host.now_ms();
-        let fresh_until_ms = (asked_at_ms + settings.l1_max_age_ms).min(read_at_ms + settings.copy_max_age_ms);
-        let entry = Entry { body, read_at_ms, fresh_until_ms };
+        let fresh_until_ms =
+            (asked_at_ms + settings.l1_max_age_ms).min(read_at_ms + settings.copy_max_age_ms);
+        let entry = Entry {
+            body,
+            read_at_ms,
+            fresh_until_ms,
+        };
         let found = found(&entry, now_ms, tier);
         if !open.fill(variant, entry) {
             // Overtaken: what this isolate has served since must not get older.
@@ -342,13 +395,18 @@ impl<H: Host> Tiers<H> {
         let began_ms = self.host.now_ms();
         match store {
             crate::error::Store::Postgres => {
-                let statement = Statement { sql: postgres::PROBE, parameters: Vec::new() };
+                let statement = Statement {
+                    sql: postgres::PROBE,
+                    parameters: Vec::new(),
+                };
                 postgres::run(&self.host, &self.isolate.settings, &statement).await?;
             }
-            crate::error::Store::Valkey => match self.ask(vec![Command::new("PING")]).await?.first() {
-                Some(Reply::Simple(_)) => {}
-                other => return Err(valkey::refused(other.unwrap_or(&Reply::Null))),
-            },
+            crate::error::Store::Valkey => {
+                match self.ask(vec![Command::new("PING")]).await?.first() {
+                    Some(Reply::Simple(_)) => {}
+                    other => return Err(valkey::refused(other.unwrap_or(&Reply::Null))),
+                }
+            }
         }
         Ok(self.host.now_ms().saturating_sub(began_ms))
     }

@@ -64,20 +64,33 @@ SELECT return_id, order_id, user_id, product_id, reason, status, created_at FROM
 /// # Errors
 /// The caller's data is refused (4xx), or PostgreSQL is not set up, cannot be
 /// reached, is too slow, or cannot serve.
-pub async fn run<H: Host>(host: &H, settings: &Settings, statement: &Statement) -> Result<Rows, Error> {
+pub async fn run<H: Host>(
+    host: &H,
+    settings: &Settings,
+    statement: &Statement,
+) -> Result<Rows, Error> {
     let attempts = async {
         match attempt(host, settings, statement).await {
             Err(Error::Store(_, Fault::Unreachable(_))) => attempt(host, settings, statement).await,
             outcome => outcome,
         }
     };
-    match select(pin!(attempts), pin!(host.sleep(settings.postgres_deadline_ms))).await {
+    match select(
+        pin!(attempts),
+        pin!(host.sleep(settings.postgres_deadline_ms)),
+    )
+    .await
+    {
         Either::Left((outcome, _)) => outcome,
         Either::Right(_) => Err(Error::Store(Store::Postgres, Fault::TimedOut)),
     }
 }
 
-async fn attempt<H: Host>(host: &H, settings: &Settings, statement: &Statement) -> Result<Rows, Error> {
+async fn attempt<H: Host>(
+    host: &H,
+    settings: &Settings,
+    statement: &Statement,
+) -> Result<Rows, Error> {
     let postgres = settings.postgres()?;
     let failed = |fault| Error::Store(Store::Postgres, fault);
     let tls = match postgres.login.ssl {
@@ -86,13 +99,25 @@ async fn attempt<H: Host>(host: &H, settings: &Settings, statement: &Statement) 
         SslMode::VerifyFull => Tls::Later { verify: true },
     };
     let machine = Connection::new(postgres.login.clone());
-    let link = Link::open(host, &postgres.address, tls, machine).await.map_err(failed)?;
-    let mut guard = CancelOnDrop { host: host.clone(), settings: settings.clone(), link };
-    guard.link.machine.submit(statement).map_err(|_| Error::bad("a value is too long"))?;
+    let link = Link::open(host, &postgres.address, tls, machine)
+        .await
+        .map_err(failed)?;
+    let mut guard = CancelOnDrop {
+        host: host.clone(),
+        settings: settings.clone(),
+        link,
+    };
+    guard
+        .link
+        .machine
+        .submit(statement)
+        .map_err(|_| Error::bad("a value is too long"))?;
     guard.link.run(host).await.map_err(failed)?;
     match guard.link.machine.take_answer() {
         Some(answer) => answer.map_err(|error| judge(&error)),
-        None => Err(failed(Fault::Unreachable("the statement has no answer".to_owned()))),
+        None => Err(failed(Fault::Unreachable(
+            "the statement has no answer".to_owned(),
+        ))),
     }
 }
 
@@ -106,13 +131,18 @@ struct CancelOnDrop<H: Host> {
 
 impl<H: Host> Drop for CancelOnDrop<H> {
     fn drop(&mut self) {
-        let (Some(packet), true) = (self.link.machine.cancel_request(), self.link.machine.statement_sent()) else {
+        let (Some(packet), true) = (
+            self.link.machine.cancel_request(),
+            self.link.machine.statement_sent(),
+        ) else {
             return;
         };
         let (host, settings) = (self.host.clone(), self.settings.clone());
         self.host.defer(async move {
             use tokio::io::AsyncWriteExt;
-            let Ok(postgres) = settings.postgres() else { return };
+            let Ok(postgres) = settings.postgres() else {
+                return;
+            };
             if let Ok(mut stream) = host.connect(&postgres.address, Tls::Off).await {
                 // Best effort: the server answers a cancel request with nothing.
                 let _ = stream.write_all(&packet).await;
@@ -130,6 +160,9 @@ fn judge(error: &ServerError) -> Error {
         _ if state == "57014" => Error::Store(Store::Postgres, Fault::TimedOut),
         _ if state == "54001" => Error::bad("the JSON nests too deep"),
         Some("22" | "23") => Error::bad("a value does not fit its column"),
-        _ => Error::Store(Store::Postgres, Fault::Unavailable(format!("SQLSTATE {state}: {}", error.message))),
+        _ => Error::Store(
+            Store::Postgres,
+            Fault::Unavailable(format!("SQLSTATE {state}: {}", error.message)),
+        ),
     }
 }

@@ -88,7 +88,11 @@ pub fn touch(key: &str, ttl_s: u64, now_ms: u64) -> Command {
 
 pub fn read_copy(key: &str, variant: &str, token: &str, max_age_ms: u64) -> Command {
     let text = format!("{NOW}{READ}");
-    script(&text, &[key]).arg(variant).arg(token).number(LEASE_MS).number(max_age_ms)
+    script(&text, &[key])
+        .arg(variant)
+        .arg(token)
+        .number(LEASE_MS)
+        .number(max_age_ms)
 }
 
 pub fn fill_copy(key: &str, variant: &str, token: &str, body: &[u8]) -> Command {
@@ -97,12 +101,16 @@ pub fn fill_copy(key: &str, variant: &str, token: &str, body: &[u8]) -> Command 
 
 /// Blocks fills of the keys until [`release`], and empties them.
 pub fn block(keys: &[&str], token: &str) -> Command {
-    script(&format!("{NOW}{INVALIDATE}"), keys).arg(token).number(BLOCK_MS)
+    script(&format!("{NOW}{INVALIDATE}"), keys)
+        .arg(token)
+        .number(BLOCK_MS)
 }
 
 /// Empties the keys once more and lets fills through again.
 pub fn release(keys: &[&str], token: &str) -> Command {
-    script(&format!("{NOW}{INVALIDATE}"), keys).arg(token).number(0)
+    script(&format!("{NOW}{INVALIDATE}"), keys)
+        .arg(token)
+        .number(0)
 }
 
 /// Sends one flight over a new connection: log-in and commands together, one
@@ -126,7 +134,12 @@ pub async fn ask<H: Host>(
             .take_replies()
             .ok_or_else(|| Fault::Unavailable("the flight has no replies".to_owned()))
     };
-    match select(pin!(exchange), pin!(host.sleep(settings.valkey_deadline_ms))).await {
+    match select(
+        pin!(exchange),
+        pin!(host.sleep(settings.valkey_deadline_ms)),
+    )
+    .await
+    {
         Either::Left((outcome, _)) => outcome.map_err(failed),
         Either::Right(_) => Err(failed(Fault::TimedOut)),
     }
