@@ -1,80 +1,117 @@
--- The four tables of the API. Safe to apply again, and to an existing database:
--- what is there stays as it is. Timestamps are without zone and mean UTC.
+-- The four tables of the API. Works on an empty database and changes nothing
+-- in one that already has them; running it again does nothing.
+--
+-- Other programs (payments, personalisation) write these tables too, so names
+-- and types are theirs as much as ours. Timestamps are without zone and mean UTC.
 
 CREATE TABLE IF NOT EXISTS catalog (
-    id varchar(255) PRIMARY KEY,
-    name varchar(255) NOT NULL,
-    description text,
-    price numeric(10, 2) NOT NULL,
-    category varchar(100),
-    brand varchar(100),
-    style varchar(100),
-    color varchar(50),
-    sizes jsonb DEFAULT '[]',
-    stock int DEFAULT 0,
-    image_url text,
-    rating numeric(3, 2) DEFAULT 0,
-    reviews_count int DEFAULT 0,
-    created_at timestamp DEFAULT CURRENT_TIMESTAMP,
-    updated_at timestamp DEFAULT CURRENT_TIMESTAMP
+    id            VARCHAR(255) PRIMARY KEY,
+    name          VARCHAR(255) NOT NULL,
+    description   TEXT,
+    price         NUMERIC(10, 2) NOT NULL,
+    category      VARCHAR(100),
+    brand         VARCHAR(100),
+    style         VARCHAR(100),
+    color         VARCHAR(50),
+    sizes         JSONB DEFAULT '[]',
+    stock         INTEGER DEFAULT 0,
+    image_url     TEXT,
+    rating        NUMERIC(3, 2) DEFAULT 0,
+    reviews_count INTEGER DEFAULT 0,
+    created_at    TIMESTAMP DEFAULT CURRENT_TIMESTAMP,
+    updated_at    TIMESTAMP DEFAULT CURRENT_TIMESTAMP
 );
-CREATE INDEX IF NOT EXISTS idx_catalog_category ON catalog (category);
-CREATE INDEX IF NOT EXISTS idx_catalog_brand ON catalog (brand);
-CREATE INDEX IF NOT EXISTS idx_catalog_price ON catalog (price);
 
 CREATE TABLE IF NOT EXISTS user_profiles (
-    user_id varchar(255) PRIMARY KEY,
-    email varchar(255) NOT NULL UNIQUE,
-    first_name varchar(100),
-    last_name varchar(100),
-    preferences jsonb DEFAULT '{}',
-    body_measurements jsonb DEFAULT '{}',
-    created_at timestamp DEFAULT CURRENT_TIMESTAMP,
-    updated_at timestamp DEFAULT CURRENT_TIMESTAMP
+    user_id           VARCHAR(255) PRIMARY KEY,
+    email             VARCHAR(255) NOT NULL UNIQUE,
+    first_name        VARCHAR(100),
+    last_name         VARCHAR(100),
+    preferences       JSONB DEFAULT '{}',
+    body_measurements JSONB DEFAULT '{}',
+    created_at        TIMESTAMP DEFAULT CURRENT_TIMESTAMP,
+    updated_at        TIMESTAMP DEFAULT CURRENT_TIMESTAMP
 );
 
 CREATE TABLE IF NOT EXISTS orders (
-    order_id varchar(255) PRIMARY KEY,
-    user_id varchar(255) NOT NULL REFERENCES user_profiles (user_id),
-    items jsonb NOT NULL,
-    total_amount numeric(10, 2) NOT NULL,
-    status varchar(50) DEFAULT 'pending',
-    shipping_info jsonb,
-    predicted_return_rate numeric(3, 2),
-    stripe_payment_intent_id varchar(255),
-    payment_intent_id varchar(255),
-    created_at timestamp DEFAULT CURRENT_TIMESTAMP,
-    updated_at timestamp DEFAULT CURRENT_TIMESTAMP
+    order_id                 VARCHAR(255) PRIMARY KEY,
+    user_id                  VARCHAR(255) NOT NULL REFERENCES user_profiles (user_id),
+    items                    JSONB NOT NULL,
+    total_amount             NUMERIC(10, 2) NOT NULL,
+    status                   VARCHAR(50) DEFAULT 'pending',
+    shipping_info            JSONB,
+    predicted_return_rate    NUMERIC(3, 2),
+    stripe_payment_intent_id VARCHAR(255),
+    payment_intent_id        VARCHAR(255),
+    created_at               TIMESTAMP DEFAULT CURRENT_TIMESTAMP,
+    updated_at               TIMESTAMP DEFAULT CURRENT_TIMESTAMP
 );
-CREATE INDEX IF NOT EXISTS idx_orders_user_id ON orders (user_id);
-CREATE INDEX IF NOT EXISTS idx_orders_created_at ON orders (created_at);
 
 CREATE TABLE IF NOT EXISTS returns (
-    return_id varchar(255) PRIMARY KEY,
-    order_id varchar(255) NOT NULL REFERENCES orders (order_id),
-    product_id varchar(255) NOT NULL,
-    user_id varchar(255) NOT NULL REFERENCES user_profiles (user_id),
-    reason text,
-    status varchar(50) DEFAULT 'pending',
-    created_at timestamp DEFAULT CURRENT_TIMESTAMP
+    return_id  VARCHAR(255) PRIMARY KEY,
+    order_id   VARCHAR(255) NOT NULL REFERENCES orders (order_id),
+    product_id VARCHAR(255) NOT NULL,
+    user_id    VARCHAR(255) NOT NULL REFERENCES user_profiles (user_id),
+    reason     TEXT,
+    status     VARCHAR(50) DEFAULT 'pending',
+    created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP
 );
-CREATE INDEX IF NOT EXISTS idx_returns_user_id ON returns (user_id);
-CREATE INDEX IF NOT EXISTS idx_returns_order_id ON returns (order_id);
 
+-- An index by its columns, unless the table has one that begins with them under
+-- whatever name: an existing database must not pay for a second copy of it.
 DO $$
 DECLARE
-    touched text;
+    wanted RECORD;
+    present BOOLEAN;
 BEGIN
-    IF to_regproc('shepherd_edge_set_updated_at') IS NULL THEN
-        CREATE FUNCTION shepherd_edge_set_updated_at() RETURNS trigger LANGUAGE plpgsql AS
-        'BEGIN NEW.updated_at = clock_timestamp() AT TIME ZONE ''UTC''; RETURN NEW; END';
-    END IF;
-    -- A table that has a trigger of its own keeps it.
-    FOREACH touched IN ARRAY ARRAY['user_profiles', 'orders'] LOOP
-        IF NOT EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = touched::regclass AND NOT tgisinternal) THEN
-            EXECUTE format('CREATE TRIGGER shepherd_edge_updated_at BEFORE UPDATE ON %I '
-                'FOR EACH ROW EXECUTE FUNCTION shepherd_edge_set_updated_at()', touched);
+    FOR wanted IN
+        SELECT * FROM (VALUES
+            ('catalog', 'category'), ('catalog', 'brand'), ('catalog', 'price'),
+            ('orders', 'user_id'), ('orders', 'created_at'),
+            ('returns', 'user_id'), ('returns', 'order_id')
+        ) AS list (table_name, column_name)
+    LOOP
+        SELECT EXISTS (
+            SELECT FROM pg_index i
+            JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+            WHERE i.indrelid = to_regclass(wanted.table_name)
+              AND a.attname = wanted.column_name
+              AND i.indpred IS NULL
+        ) INTO present;
+        IF NOT present THEN
+            EXECUTE format('CREATE INDEX %I ON %I (%I)',
+                'idx_' || wanted.table_name || '_' || wanted.column_name,
+                wanted.table_name, wanted.column_name);
         END IF;
+    END LOOP;
+END
+$$;
+
+-- `updated_at` of profiles and orders moves with every update, whoever updates.
+-- A database that already has an update trigger on the table keeps its own.
+DO $$
+DECLARE
+    wanted TEXT;
+BEGIN
+    FOREACH wanted IN ARRAY ARRAY['user_profiles', 'orders'] LOOP
+        CONTINUE WHEN EXISTS (
+            SELECT FROM pg_trigger t
+            WHERE t.tgrelid = to_regclass(wanted)
+              AND NOT t.tgisinternal
+              AND (t.tgtype & 16) <> 0 -- fires on UPDATE
+        );
+        -- Made here, not above: an existing function of this name is not
+        -- replaced in a database that has its triggers.
+        CREATE OR REPLACE FUNCTION update_updated_at_column() RETURNS TRIGGER
+            LANGUAGE plpgsql AS $function$
+        BEGIN
+            NEW.updated_at = CURRENT_TIMESTAMP;
+            RETURN NEW;
+        END
+        $function$;
+        EXECUTE format('CREATE TRIGGER %I BEFORE UPDATE ON %I
+                        FOR EACH ROW EXECUTE FUNCTION update_updated_at_column()',
+            'update_' || wanted || '_updated_at', wanted);
     END LOOP;
 END
 $$;
