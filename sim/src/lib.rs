@@ -1,1 +1,31 @@
-//! Runs, replays and judges Shepherd Edge natively.
+//! The native companion of the edge: real stores, sample data, replay.
+//!
+//! The map, from the ground up:
+//!
+//! - [`child`]: a process that ends when we end.
+//! - [`stores`]: a real PostgreSQL and a real Valkey, started and stopped.
+//! - [`database`], [`valkey`]: a connection by URL, and in a sentence why there is none.
+//! - [`schema`], [`sample`]: the tables, and something to look at in them.
+//! - [`trace`] → [`workload`] → [`replay`] → [`report`]: recorded requests,
+//!   mapped onto the API's routes, fired at an edge, judged in a table.
+//! - [`wrangler`], [`dev`]: what `make run` does, from the first check to Ctrl-C.
+//!
+//! Only [`dev`] and the command line know all of the others.
+
+pub mod cache_status;
+pub mod checkout;
+pub mod child;
+pub mod database;
+pub mod dev;
+pub mod dice;
+pub mod network;
+pub mod replay;
+pub mod report;
+pub mod sample;
+pub mod schema;
+pub mod steps;
+pub mod stores;
+pub mod trace;
+pub mod valkey;
+pub mod workload;
+pub mod wrangler;

@@ -1,12 +1,28 @@
-//! The command line of the simulator.
+//! The command line: reads arguments and variables, calls the library, turns an
+//! error into one sentence and an exit code.
 
+use std::io::Read;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use serde_json::json;
+use sim::dev::{self, Options};
+use sim::replay::Edge;
+use sim::stores::{Data, Stores};
+use sim::{database, schema};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::LocalSet;
+
+/// As a shell reports an end by Ctrl-C.
+const INTERRUPTED: u8 = 130;
 
 #[derive(Parser)]
-#[command(version, about = "Runs Shepherd Edge natively")]
+#[command(about, version)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -14,35 +30,203 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serves the whole API from the native build of the same code. Stores are
-    /// named by the same variables as on Workers (DATABASE_URL, VALKEY_URL …).
+    /// Stores, edge under wrangler dev, replay, table, serve until Ctrl-C (reads PORT, DATABASE_URL, VALKEY_URL)
+    Dev {
+        /// End after the table
+        #[arg(long)]
+        once: bool,
+        /// Do not replay recorded traffic
+        #[arg(long)]
+        no_replay: bool,
+        #[command(flatten)]
+        load: Load,
+    },
+    /// Serve the API from the native build of the edge (reads the same variables as the Worker)
     Serve {
-        /// Where to listen; port 0 takes a free one.
-        #[arg(long, env = "LISTEN", default_value = "127.0.0.1:8787")]
+        /// Where to listen; port 0 takes a free one
+        #[arg(long, default_value = "127.0.0.1:8787")]
         listen: SocketAddr,
+    },
+    /// Start a PostgreSQL and a Valkey, print where as one line of JSON, end when stdin closes
+    Stores {
+        /// Keep the data here; otherwise it ends with the stores
+        #[arg(long)]
+        data: Option<PathBuf>,
+        /// Without tables and sample data
+        #[arg(long)]
+        empty: bool,
+    },
+    /// Make the tables where they are missing
+    Migrate {
+        /// Otherwise from the variable DATABASE_URL
+        #[arg(long)]
+        database_url: Option<String>,
+    },
+    /// Replay recorded traffic against a running edge and print the table
+    ReplaySample {
+        #[arg(long, default_value_t = format!("http://127.0.0.1:{}", dev::PORT_DEFAULT))]
+        url: String,
+        #[command(flatten)]
+        load: Load,
     },
 }
 
+#[derive(clap::Args)]
+struct Load {
+    /// Recorded requests to replay; a voice query becomes six
+    #[arg(long, default_value_t = dev::VISITS_DEFAULT)]
+    visits: usize,
+    /// Clients, each with one request under way
+    #[arg(long, default_value_t = dev::CONNECTIONS_DEFAULT)]
+    connections: usize,
+}
+
 fn main() -> ExitCode {
-    let Command::Serve { listen } = Arguments::parse().command;
-    match serve(listen) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!(
-                "cannot serve on {listen}: {error}; is the port taken? Choose another with --listen."
-            );
-            ExitCode::FAILURE
+    let arguments = Arguments::parse();
+    let result = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the system refuses what an event loop needs")
+        .and_then(|runtime| runtime.block_on(run(arguments.command)));
+    result.unwrap_or_else(|error| {
+        eprintln!("{error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Dev {
+            once,
+            no_replay,
+            load,
+        } => {
+            dev(Options {
+                once,
+                replay: !no_replay,
+                visits: load.visits,
+                connections: load.connections,
+            })
+            .await
+        }
+        Command::Serve { listen } => serve(listen).await,
+        Command::Stores { data, empty } => stores(data, empty).await,
+        Command::Migrate { database_url } => {
+            let url = database_url
+                .or_else(|| dev::variable("DATABASE_URL"))
+                .context("which database? Set DATABASE_URL or give --database-url")?;
+            schema::apply(&database::connect(&url).await?).await?;
+            println!("The tables are in place.");
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::ReplaySample { url, load } => {
+            let options = Options {
+                once: true,
+                replay: true,
+                visits: load.visits,
+                connections: load.connections,
+            };
+            dev::replay_sample(&Edge::at(&url), &options).await?;
+            Ok(ExitCode::SUCCESS)
         }
     }
 }
 
-fn serve(listen: SocketAddr) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    tokio::task::LocalSet::new().block_on(&runtime, async {
-        let listener = tokio::net::TcpListener::bind(listen).await?;
-        println!("serving on http://{}", listener.local_addr()?);
-        edge::host::native::serve(listener, &|name| std::env::var(name).ok()).await
-    })
+async fn dev(options: Options) -> Result<ExitCode> {
+    let mut running = tokio::select! {
+        running = dev::bring_up(&options) => running?,
+        interrupted = interrupted() => {
+            interrupted?;
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+    };
+    if options.once {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("{}", dev::invitation(&running));
+    tokio::select! {
+        ended = dev::watch(&mut running) => ended?,
+        interrupted = interrupted() => interrupted?,
+    }
+    eprintln!("\nEnding the edge and its stores.");
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(listen: SocketAddr) -> Result<ExitCode> {
+    let listener = TcpListener::bind(listen).await.with_context(|| {
+        format!("cannot listen on {listen}: is the port taken? Choose another with --listen")
+    })?;
+    println!("Serving on http://{}", listener.local_addr()?);
+    let edge = LocalSet::new();
+    tokio::select! {
+        ended = edge.run_until(edge::host::native::serve(listener, &|name| std::env::var(name).ok())) => ended?,
+        interrupted = interrupted() => interrupted?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn stores(data: Option<PathBuf>, empty: bool) -> Result<ExitCode> {
+    let data = data.map_or(Data::ThrowAway, Data::Keep);
+    let start = async {
+        let stores = Stores::start(&data).await?;
+        if !empty {
+            dev::furnish(&stores).await?;
+        }
+        anyhow::Ok(stores)
+    };
+    let stores = tokio::select! {
+        stores = start => stores?,
+        interrupted = interrupted() => {
+            interrupted?;
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+    };
+    if let Some(note) = stores.note() {
+        eprintln!("{note}");
+    }
+    println!(
+        "{}",
+        json!({
+            "database_url": stores.database_url(),
+            "valkey_url": stores.valkey_url(),
+            "postgres_pid": stores.postgres.process.pid(),
+            "valkey_pid": stores.valkey.process.pid(),
+        })
+    );
+    tokio::select! {
+        () = stdin_closed() => {}
+        interrupted = interrupted() => interrupted?,
+    }
+    stores.stop();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whoever started us may be gone without a word; the pipe breaks then.
+async fn stdin_closed() {
+    let (closed, wait) = oneshot::channel();
+    // A thread of its own, not the runtime's: nothing must wait for it at the end.
+    std::thread::spawn(move || {
+        let mut sink = [0; 256];
+        while std::io::stdin()
+            .read(&mut sink)
+            .is_ok_and(|length| length > 0)
+        {}
+        // Nobody listens when a signal was faster.
+        let _ = closed.send(());
+    });
+    // An error would mean that the thread is gone, and so is stdin.
+    let _ = wait.await;
+}
+
+/// Ctrl-C, a polite kill, or a closed terminal.
+async fn interrupted() -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hang_up.recv() => {}
+    }
+    Ok(())
 }

@@ -1,0 +1,168 @@
+//! `wrangler dev` as a child: started, awaited, and its log shown when it fails.
+//!
+//! Knows wrangler's options and the health routes. Does not build the Wasm.
+
+use std::env;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+use tokio::time::{Instant, sleep};
+
+use crate::child::Guarded;
+use crate::replay::Edge;
+use crate::stores::write_secret;
+use crate::workload::Method;
+
+const HEALTH: [&str; 2] = ["/api/vultr/postgres/health", "/api/vultr/valkey/health"];
+/// The first start of all also unpacks and compiles.
+const READY_WITHIN: Duration = Duration::from_secs(90);
+const POLL: Duration = Duration::from_millis(100);
+
+/// A running wrangler.
+#[derive(Debug)]
+pub struct Wrangler {
+    pub process: Guarded,
+    pub edge: Edge,
+}
+
+impl Wrangler {
+    /// Starts it on `port` in front of the stores that `settings` name.
+    ///
+    /// # Errors
+    /// It is not installed or cannot be started.
+    pub fn start(
+        checkout: &Path,
+        data: &Path,
+        port: u16,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
+        let tools = checkout.join("node_modules/.bin");
+        let program = tools.join("wrangler");
+        ensure!(
+            program.exists(),
+            "wrangler is not installed in {}: make run does that first, or run  npm ci",
+            checkout.display()
+        );
+        // In a file and not in arguments: everybody can read another's command line.
+        let secrets = data.join("wrangler.env");
+        write_secret(&secrets, &env_file(settings)?)?;
+        let mut command = Command::new(program);
+        command
+            .args(["dev", "--ip", "127.0.0.1", "--port", &port.to_string()])
+            // Port 0: debuggers of several wranglers must not fight over one port.
+            .args([
+                "--inspector-port",
+                "0",
+                "--show-interactive-dev-session",
+                "false",
+            ]);
+        // Naming one file turns off wrangler's own choice, so the operator's is named too.
+        for file in [checkout.join(".dev.vars"), secrets]
+            .iter()
+            .filter(|file| file.exists())
+        {
+            command.arg("--env-file").arg(file);
+        }
+        command
+            .current_dir(checkout)
+            .env("PATH", path_with(&tools)?)
+            .env("WRANGLER_SEND_METRICS", "false")
+            .env("NO_COLOR", "1");
+        let process = Guarded::spawn("wrangler dev", command, Signal::TERM, &log(data))?;
+        Ok(Self {
+            process,
+            edge: Edge::at(&format!("http://127.0.0.1:{port}")),
+        })
+    }
+
+    /// Waits until both health routes are green.
+    ///
+    /// # Errors
+    /// wrangler ends, or the routes stay red; with what each of them said last.
+    pub async fn healthy(&mut self) -> Result<()> {
+        let deadline = Instant::now() + READY_WITHIN;
+        for target in HEALTH {
+            loop {
+                if let Some(status) = self.process.exited() {
+                    bail!(
+                        "wrangler dev ended while starting ({status}); {}",
+                        self.process.last_words()
+                    );
+                }
+                let said = match self.edge.send(Method::Get, target, None).await {
+                    Ok(answer) if answer.status == 200 && is_healthy(&answer.body) => break,
+                    Ok(answer) => String::from_utf8_lossy(&answer.body)
+                        .chars()
+                        .take(300)
+                        .collect(),
+                    Err(error) => format!("{error:#}"),
+                };
+                ensure!(
+                    Instant::now() < deadline,
+                    "{target} is not healthy after {READY_WITHIN:?}: {said}; {}",
+                    self.process.last_words()
+                );
+                sleep(POLL).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn log(data: &Path) -> PathBuf {
+    data.join("wrangler.log")
+}
+
+fn is_healthy(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Value>(body)
+        .is_ok_and(|body| body.get("status").is_some_and(|status| status == "healthy"))
+}
+
+/// The Node that setup fetched lies among the tools and has to win.
+fn path_with(tools: &Path) -> Result<std::ffi::OsString> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::join_paths(std::iter::once(tools.to_owned()).chain(env::split_paths(&path)))
+        .context("the checkout's path contains a colon, which PATH cannot carry: move the checkout")
+}
+
+/// Single quotes keep everything but themselves; `$` is expanded even inside
+/// them, so both travel percent-encoded, as they may in a URL.
+fn env_file(settings: &[(&str, &str)]) -> Result<String> {
+    let mut text = String::new();
+    for (name, value) in settings {
+        ensure!(
+            !value.contains(['\n', '\r']),
+            "{name} contains a line break"
+        );
+        let value = value.replace('\'', "%27").replace('$', "%24");
+        writeln!(text, "{name}='{value}'")?;
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_survive_the_env_file() -> Result<()> {
+        let file = env_file(&[("DATABASE_URL", "postgres://u:a'b$c#d@h/x?sslmode=disable")])?;
+        assert_eq!(
+            file,
+            "DATABASE_URL='postgres://u:a%27b%24c#d@h/x?sslmode=disable'\n"
+        );
+        assert!(env_file(&[("A", "b\nC=d")]).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn only_the_word_healthy_is_healthy() {
+        assert!(is_healthy(br#"{"status":"healthy","latency":1}"#));
+        assert!(!is_healthy(br#"{"status":"unhealthy"}"#));
+        assert!(!is_healthy(b"not json"));
+    }
+}
