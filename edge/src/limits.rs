@@ -55,6 +55,26 @@ pub const SCRAM_ITERATIONS_MAX: u32 = 100_000;
 
 /// Weight of the L1, by default. An isolate has 128 MB for everything.
 pub const L1_BYTES_DEFAULT: u64 = 32 * 1024 * 1024;
+/// Largest L1 that a setting may ask for: the other half of the isolate is for
+/// the code, the bodies and the replies of the requests under way.
+pub const L1_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Longest time for which an isolate answers without asking: the bound within
+/// which it sees what other isolates wrote.
+pub const L1_AGE_MS_MAX: u64 = 5_000;
+/// Oldest copy of a PostgreSQL row that a setting may allow: a day. Copies are
+/// not told of changes that other programs make.
+pub const COPY_AGE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+/// How long the absence of a row is remembered at most. What was looked for in
+/// vain is often made soon after, and often by another program.
+pub const ABSENCE_AGE_MS_MAX: u64 = 5_000;
+/// Longest deadline of a store: a client has given up by then.
+pub const DEADLINE_MS_MAX: u64 = 30_000;
+/// A CancelRequest is best effort; nothing waits for it.
+pub const CANCEL_DEADLINE_MS: u64 = 1_000;
+/// A body over the limit is still read for so long, and thrown away: a client
+/// that cannot finish sending does not read the answer.
+pub const DISCARDED_BODY_BYTES_MAX: usize = 4 * REQUEST_BODY_BYTES_MAX;
+
 /// Largest entry that L1 takes, as a fraction of its size: one value must not
 /// push out all others.
 pub const L1_ENTRY_FRACTION: u64 = 8;

@@ -1,7 +1,11 @@
 //! The settings, read by name from whatever the host offers.
 //!
 //! Knows names and defaults. Does not know where a host keeps its variables.
-//! A sentence about a setting names it and never repeats its value.
+//! A sentence about a setting names it and never repeats its value. Nothing
+//! malformed is silently replaced by a default: it is answered with 503.
+
+use std::cell::RefCell;
+use std::ops::RangeInclusive;
 
 use url::Url;
 
@@ -46,27 +50,64 @@ const ORIGINS_DEFAULT: &str = "http://localhost:5173,http://localhost:8080,http:
 
 impl Settings {
     /// Reads every setting. A store that is not set up well answers with its
-    /// own sentence; the other one still works.
+    /// own sentence; the other one still works. Any other malformed setting is
+    /// answered by both.
     pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Self {
         let set = |name: &str| lookup(name).filter(|value| !value.is_empty());
-        let number = |name: &str, default: u64| {
-            set(name)
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(default)
+        let malformed = RefCell::new(None);
+        let complain = |what: String| {
+            malformed.borrow_mut().get_or_insert(what);
         };
-        Self {
+        let number = |name: &str, default: u64, range: RangeInclusive<u64>| {
+            let Some(text) = set(name) else {
+                return default;
+            };
+            let given = text.parse().ok().filter(|number| range.contains(number));
+            given.unwrap_or_else(|| {
+                let (from, to) = range.into_inner();
+                complain(format!("{name} is a whole number from {from} to {to}"));
+                default
+            })
+        };
+        let mut settings = Self {
             postgres: postgres(&set),
             valkey: valkey(&set),
-            origins: set("CORS_ORIGINS")
-                .unwrap_or_else(|| ORIGINS_DEFAULT.to_owned())
-                .split(',')
-                .map(|origin| origin.trim().to_owned())
-                .collect(),
-            l1_bytes: number("L1_BYTES", limits::L1_BYTES_DEFAULT),
-            l1_max_age_ms: number("L1_MAX_AGE_MS", 5_000).min(5_000),
-            copy_max_age_ms: number("COPY_MAX_AGE_MS", 30_000),
-            valkey_deadline_ms: number("VALKEY_DEADLINE_MS", 900),
-            postgres_deadline_ms: number("POSTGRES_DEADLINE_MS", 2_000),
+            origins: origins(&set("CORS_ORIGINS").unwrap_or_else(|| ORIGINS_DEFAULT.to_owned()))
+                .unwrap_or_else(|what| {
+                    complain(what);
+                    Vec::new()
+                }),
+            l1_bytes: number(
+                "L1_BYTES",
+                limits::L1_BYTES_DEFAULT,
+                0..=limits::L1_BYTES_MAX,
+            ),
+            l1_max_age_ms: number(
+                "L1_MAX_AGE_MS",
+                limits::L1_AGE_MS_MAX,
+                0..=limits::L1_AGE_MS_MAX,
+            ),
+            copy_max_age_ms: number("COPY_MAX_AGE_MS", 30_000, 0..=limits::COPY_AGE_MS_MAX),
+            valkey_deadline_ms: number("VALKEY_DEADLINE_MS", 900, 1..=limits::DEADLINE_MS_MAX),
+            postgres_deadline_ms: number(
+                "POSTGRES_DEADLINE_MS",
+                2_000,
+                1..=limits::DEADLINE_MS_MAX,
+            ),
+        };
+        if let Some(what) = malformed.into_inner() {
+            settings.postgres = Err(what.clone());
+            settings.valkey = Err(what);
+        }
+        settings
+    }
+
+    /// How old a copy of a PostgreSQL row, or of its absence, may be.
+    pub fn copy_age_ms_max(&self, absent: bool) -> u64 {
+        if absent {
+            self.copy_max_age_ms.min(limits::ABSENCE_AGE_MS_MAX)
+        } else {
+            self.copy_max_age_ms
         }
     }
 
@@ -89,30 +130,30 @@ impl Settings {
 
 type Set<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-fn postgres(set: Set) -> Result<Postgres, String> {
-    if let Some(text) = set("DATABASE_URL") {
-        let url = Url::parse(&text)
-            .ok()
-            .filter(|url| matches!(url.scheme(), "postgres" | "postgresql"))
-            .ok_or(
-                "DATABASE_URL is malformed: write postgres://user:password@host:port/database",
-            )?;
-        let mut ssl = SslMode::VerifyFull;
-        for (name, value) in url.query_pairs() {
-            if name == "sslmode" {
-                ssl = ssl_mode(&value)
-                    .ok_or("DATABASE_URL: sslmode is one of disable, require, verify-full")?;
-            }
+/// Origins as browsers send them (RFC 6454, section 6.2), or `*`.
+fn origins(text: &str) -> Result<Vec<String>, String> {
+    let origins = text.split(',').map(str::trim).map(|origin| {
+        let same = |url: Url| url.origin().ascii_serialization() == origin;
+        if origin == "*" || Url::parse(origin).is_ok_and(same) {
+            Ok(origin.to_owned())
+        } else {
+            Err(
+                "CORS_ORIGINS is a list like https://shop.example,http://localhost:5173 (no path, no slash at the end), or *",
+            )
         }
-        return Ok(Postgres {
-            address: address(&url, 5432).ok_or("DATABASE_URL names no host")?,
-            login: pg::Login {
-                user: decoded(url.username()),
-                password: url.password().map(decoded),
-                database: decoded(url.path().trim_start_matches('/')),
-                ssl,
-            },
-        });
+    });
+    origins.collect::<Result<_, _>>().map_err(str::to_owned)
+}
+
+fn postgres(set: Set) -> Result<Postgres, String> {
+    // A binding, not a variable: only the Workers host answers to this name.
+    if let Some(text) = set("HYPERDRIVE") {
+        let mut postgres = postgres_url("HYPERDRIVE", &text)?;
+        postgres.login.ssl = SslMode::Private;
+        return Ok(postgres);
+    }
+    if let Some(text) = set("DATABASE_URL") {
+        return postgres_url("DATABASE_URL", &text);
     }
     let need =
         |name: &str| set(name).ok_or_else(|| format!("{name} is not set (nor is DATABASE_URL)"));
@@ -131,6 +172,37 @@ fn postgres(set: Set) -> Result<Postgres, String> {
                     "VULTR_POSTGRES_SSL is one of disable, require, verify-full, true, false",
                 )?,
             },
+        },
+    })
+}
+
+fn postgres_url(name: &str, text: &str) -> Result<Postgres, String> {
+    let malformed =
+        || format!("{name} is malformed: write postgres://user:password@host:port/database");
+    let url = Url::parse(text)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "postgres" | "postgresql"))
+        .ok_or_else(malformed)?;
+    let mut ssl = SslMode::VerifyFull;
+    for (parameter, value) in url.query_pairs() {
+        if parameter == "sslmode" {
+            ssl = ssl_mode(&value).ok_or_else(|| {
+                format!("{name}: sslmode is one of disable, require, verify-full")
+            })?;
+        }
+    }
+    let user = decoded(url.username());
+    let database = decoded(url.path().trim_start_matches('/'));
+    if user.is_empty() || database.is_empty() {
+        return Err(malformed());
+    }
+    Ok(Postgres {
+        address: address(&url, 5432).ok_or_else(malformed)?,
+        login: pg::Login {
+            user,
+            password: url.password().map(decoded),
+            database,
+            ssl,
         },
     })
 }
@@ -270,5 +342,49 @@ mod tests {
         let valkey = settings.valkey().unwrap_err().to_string();
         assert!(postgres.contains("DATABASE_URL") && !postgres.contains("hunter2"));
         assert!(valkey.contains("VULTR_VALKEY_PORT") && !valkey.contains("hunter3"));
+    }
+
+    #[test]
+    fn no_malformed_setting_is_replaced_by_a_default() {
+        let stores = [
+            ("DATABASE_URL", "postgres://u:p@db/shop"),
+            ("VALKEY_URL", "valkey://kv"),
+        ];
+        for (name, value) in [
+            ("L1_BYTES", "32MiB"),
+            ("L1_BYTES", "99999999999"),
+            ("L1_MAX_AGE_MS", "5001"),
+            ("L1_MAX_AGE_MS", "-1"),
+            ("COPY_MAX_AGE_MS", "1e3"),
+            ("VALKEY_DEADLINE_MS", "0"),
+            ("POSTGRES_DEADLINE_MS", "soon"),
+            ("CORS_ORIGINS", "https://shop.example/"),
+            ("CORS_ORIGINS", "shop.example"),
+        ] {
+            let settings = read(&[stores[0], stores[1], (name, value)]);
+            for error in [
+                settings.postgres().map(|_| ()).unwrap_err(),
+                settings.valkey().map(|_| ()).unwrap_err(),
+            ] {
+                assert_eq!(error.status(), 503);
+                assert!(error.to_string().starts_with(name), "{error}");
+            }
+        }
+        let settings = read(&[
+            stores[0],
+            stores[1],
+            ("CORS_ORIGINS", "*, https://a.example:8443"),
+        ]);
+        assert!(settings.postgres().is_ok() && settings.valkey().is_ok());
+        assert_eq!(settings.origins, ["*", "https://a.example:8443"]);
+    }
+
+    #[test]
+    fn only_a_hyperdrive_binding_makes_a_private_channel() {
+        let binding = "postgres://u:p@hash.hyperdrive.local:5432/shop?sslmode=disable";
+        let settings = read(&[("HYPERDRIVE", binding), ("DATABASE_URL", "nonsense")]);
+        assert_eq!(settings.postgres().unwrap().login.ssl, SslMode::Private);
+        let settings = read(&[("DATABASE_URL", "postgres://u@db/shop?sslmode=private")]);
+        assert!(settings.postgres().is_err());
     }
 }
