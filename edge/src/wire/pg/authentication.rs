@@ -50,7 +50,7 @@ impl Authentication {
         &mut self,
         request: Message,
         login: &Login,
-        over_tls: bool,
+        private: bool,
         output: &mut BytesMut,
     ) -> Result<Next, WireError> {
         let (state, next) = match (mem::replace(self, Self::Unknown), request) {
@@ -79,7 +79,7 @@ impl Authentication {
                 (Self::Satisfied, Next::Follow)
             }
             (Self::Unknown, Message::AuthenticationCleartextPassword) => {
-                send_clear_text(login, over_tls, output)?;
+                send_clear_text(login, private, output)?;
                 (Self::Satisfied, Next::Follow)
             }
             (Self::Unknown, request) => return Err(unknown_method(&request)),
@@ -198,9 +198,9 @@ fn send_md5(
     frontend::password_message(hash.as_bytes(), output).map_err(too_long)
 }
 
-fn send_clear_text(login: &Login, over_tls: bool, output: &mut BytesMut) -> Result<(), WireError> {
+fn send_clear_text(login: &Login, private: bool, output: &mut BytesMut) -> Result<(), WireError> {
     let password = password(login)?;
-    if !over_tls {
+    if !private {
         return Err(WireError::Security(
             "the server asks for the password in clear text on a connection without TLS",
         ));

@@ -15,7 +15,7 @@ use postgres_protocol::message::frontend::{self, BindError};
 use super::answer::{Progress, Rows, ServerError};
 use super::authentication::{Authentication, Next};
 use super::frame::Frames;
-use super::{Login, SslMode, Statement};
+use super::{Login, SslMode, Statement, encryption};
 use crate::limits::PG_STARTUP_MESSAGES_MAX;
 use crate::wire::{Machine, Wants, WireError};
 
@@ -41,7 +41,8 @@ enum Phase {
 /// A connection to PostgreSQL, from the first byte on.
 pub struct Connection {
     login: Login,
-    over_tls: bool,
+    /// Nobody else can read what goes over this connection.
+    private: bool,
     phase: Phase,
     startup_messages: usize,
     frames: Frames,
@@ -64,7 +65,7 @@ pub struct Connection {
 impl Connection {
     pub fn new(login: Login) -> Self {
         let mut connection = Self {
-            over_tls: false,
+            private: login.ssl == SslMode::Private,
             phase: Phase::SslAnswer,
             startup_messages: 0,
             frames: Frames::default(),
@@ -80,7 +81,7 @@ impl Connection {
             login,
         };
         match connection.login.ssl {
-            SslMode::Disable => connection.start_up(),
+            SslMode::Disable | SslMode::Private => connection.start_up(),
             SslMode::Require | SslMode::VerifyFull => {
                 frontend::ssl_request(&mut connection.output);
             }
@@ -194,8 +195,15 @@ impl Connection {
     fn advance(&mut self, bytes: &[u8]) -> Result<(), WireError> {
         match &self.phase {
             Phase::Broken(why) => return Err(why.clone()),
-            Phase::SslAnswer => return self.take_ssl_answer(bytes),
-            Phase::TlsHandshake if !bytes.is_empty() => return Err(bytes_before_tls()),
+            Phase::SslAnswer => {
+                if encryption::take_answer(bytes)? {
+                    self.phase = Phase::TlsHandshake;
+                }
+                return Ok(());
+            }
+            Phase::TlsHandshake if !bytes.is_empty() => {
+                return Err(encryption::bytes_before_tls());
+            }
             _ => {}
         }
         self.frames.extend(bytes);
@@ -205,27 +213,6 @@ impl Connection {
             self.take_message(message)?;
         }
         Ok(())
-    }
-
-    /// The one byte after SSLRequest.
-    ///
-    /// Anything behind it was not protected by TLS and must not be taken for
-    /// something that was (CVE-2021-23222). An error text here is nobody's: it
-    /// is not shown.
-    fn take_ssl_answer(&mut self, bytes: &[u8]) -> Result<(), WireError> {
-        match bytes {
-            [] => Ok(()),
-            b"S" => {
-                self.phase = Phase::TlsHandshake;
-                Ok(())
-            }
-            [b'S', ..] => Err(bytes_before_tls()),
-            [b'N', ..] => Err(WireError::Security("the server does not offer TLS")),
-            [b'E', ..] => Err(WireError::Refused(
-                "the server answered the request for TLS with an error".to_owned(),
-            )),
-            _ => Err(WireError::Protocol("a wrong answer to the request for TLS")),
-        }
     }
 
     fn take_message(&mut self, message: Message) -> Result<(), WireError> {
@@ -251,7 +238,7 @@ impl Connection {
         };
         if let Phase::Authentication(authentication) = &mut self.phase {
             let next =
-                authentication.answer(message, &self.login, self.over_tls, &mut self.output)?;
+                authentication.answer(message, &self.login, self.private, &mut self.output)?;
             if next != Next::Wait {
                 self.release();
             }
@@ -354,14 +341,10 @@ impl Machine for Connection {
     /// Does nothing unless [`Wants::Tls`] was asked for.
     fn tls_started(&mut self) {
         if matches!(self.phase, Phase::TlsHandshake) {
-            self.over_tls = true;
+            self.private = true;
             self.start_up();
         }
     }
-}
-
-fn bytes_before_tls() -> WireError {
-    WireError::Security("the server, or someone before it, sent bytes before TLS was on")
 }
 
 fn check_size(statement: &Statement) -> Result<(), WireError> {

@@ -31,7 +31,9 @@
 
 mod answer;
 mod authentication;
+mod cancel;
 mod connection;
+mod encryption;
 mod frame;
 mod json;
 #[cfg(test)]
@@ -40,6 +42,7 @@ mod tests;
 use std::fmt;
 
 pub use answer::{Column, Row, Rows, ServerError};
+pub use cancel::Cancel;
 pub use connection::Connection;
 
 /// Whether TLS is asked for, and what the host has to check about it.
@@ -47,6 +50,9 @@ pub use connection::Connection;
 pub enum SslMode {
     /// Plain TCP: for a server on the same machine.
     Disable,
+    /// No TLS of ours on a channel that nobody else can read, so that even a
+    /// clear-text password may go over it: a Hyperdrive binding.
+    Private,
     /// TLS, whoever the server is.
     Require,
     /// TLS with a certificate that is valid for the server's name.

@@ -46,6 +46,7 @@ fn round_trips_are_as_documented() {
             SslMode::VerifyFull,
             1 + 2,
         ),
+        (Method::ClearText, Some(PASSWORD), SslMode::Private, 2),
         (Method::Scram, Some(PASSWORD), SslMode::Disable, 3),
         (Method::Scram, Some(PASSWORD), SslMode::VerifyFull, 1 + 3),
     ] {
@@ -60,7 +61,10 @@ fn round_trips_are_as_documented() {
             Some("7"),
             "{what}"
         );
-        assert_eq!(server.tls, ssl != SslMode::Disable);
+        assert_eq!(
+            server.tls,
+            matches!(ssl, SslMode::Require | SslMode::VerifyFull)
+        );
         assert_eq!(
             server.statements,
             [("SELECT $1 AS n".to_owned(), vec![Some("7".to_owned())])],
