@@ -4,6 +4,7 @@
 //! itself has its own client. Sentences name the variable, never the password.
 
 use anyhow::{Context, Result, anyhow, bail};
+use edge::host::native::tls;
 use percent_encoding::percent_decode_str;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -52,20 +53,10 @@ pub async fn connect(url: &str) -> Result<Database> {
     match target.ssl {
         SslMode::Disable => log_in(&target, stream, NoTls).await,
         SslMode::Require => {
-            log_in(
-                &target,
-                stream,
-                MakeRustlsConnect::new(network::unverified()?),
-            )
-            .await
+            log_in(&target, stream, MakeRustlsConnect::new(tls::unverified()?)).await
         }
         SslMode::VerifyFull => {
-            log_in(
-                &target,
-                stream,
-                MakeRustlsConnect::new(network::verified()?),
-            )
-            .await
+            log_in(&target, stream, MakeRustlsConnect::new(tls::verified()?)).await
         }
     }
 }

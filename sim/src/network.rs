@@ -1,18 +1,14 @@
-//! A TCP connection to a server that a URL names, TLS settings for it, and a
-//! sentence for each way in which that fails.
+//! A TCP connection to a server that a URL names, and a sentence for each way
+//! in which that fails.
 //!
-//! Knows no protocol above TLS.
+//! Knows no protocol; TLS is [`edge::host::native::tls`].
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
@@ -96,76 +92,4 @@ pub async fn connect(server: &Server) -> Result<TcpStream> {
         }
         _ => anyhow!("{variable}: no connection to {host}:{port}: {error}"),
     })
-}
-
-/// TLS that checks the certificate against the machine's roots.
-///
-/// # Errors
-/// The TLS library refuses its own defaults.
-pub fn verified() -> Result<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    Ok(builder()?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
-}
-
-/// TLS that takes any certificate, which is what `sslmode=require` asks for.
-///
-/// # Errors
-/// The TLS library refuses its own defaults.
-pub fn unverified() -> Result<ClientConfig> {
-    let verifier = Arc::new(AnyCertificate(ring::default_provider()));
-    Ok(builder()?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth())
-}
-
-fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>> {
-    Ok(
-        ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()?,
-    )
-}
-
-/// Checks that the peer owns its certificate, and not whose it is.
-#[derive(Debug)]
-struct AnyCertificate(CryptoProvider);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer,
-        _: &[CertificateDer],
-        _: &ServerName,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

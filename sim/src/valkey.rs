@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use edge::host::native::tls;
 use percent_encoding::percent_decode_str;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
@@ -43,7 +44,7 @@ pub async fn ping(url: &str) -> Result<()> {
     let login = login(&url);
     let talk = async {
         if matches!(url.scheme(), "valkeys" | "rediss") {
-            let connector = TlsConnector::from(Arc::new(network::verified()?));
+            let connector = TlsConnector::from(Arc::new(tls::verified()?));
             let stream = connector
                 .connect(server.tls_name()?, stream)
                 .await

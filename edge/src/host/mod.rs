@@ -10,7 +10,10 @@ pub mod worker;
 use std::future::Future;
 use std::io;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::limits::{DISCARDED_BODY_BYTES_MAX, REQUEST_BODY_BYTES_MAX};
 
 /// Where a store listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,4 +66,40 @@ pub trait Host: Clone + 'static {
     fn random(&self) -> [u8; 16];
     /// One line for the operator. Never contains a secret.
     fn log(&self, line: &str);
+}
+
+/// A request body as it arrives. Over the limit it is only counted.
+#[cfg_attr(not(any(feature = "native", target_arch = "wasm32")), allow(dead_code))]
+#[derive(Default)]
+struct Body {
+    kept: Vec<u8>,
+    seen: usize,
+}
+
+#[cfg_attr(not(any(feature = "native", target_arch = "wasm32")), allow(dead_code))]
+impl Body {
+    /// False: it is of no use to read on.
+    fn take(&mut self, chunk: &[u8]) -> bool {
+        self.seen = self.seen.saturating_add(chunk.len());
+        if self.seen <= REQUEST_BODY_BYTES_MAX {
+            self.kept.extend_from_slice(chunk);
+        } else {
+            self.kept = Vec::new();
+        }
+        self.seen <= DISCARDED_BODY_BYTES_MAX
+    }
+
+    /// None: it was larger than the limit.
+    fn finish(self) -> Option<Bytes> {
+        (self.seen <= REQUEST_BODY_BYTES_MAX).then(|| Bytes::from(self.kept))
+    }
+}
+
+#[cfg_attr(not(any(feature = "native", target_arch = "wasm32")), allow(dead_code))]
+fn random() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    // Without randomness no id is unguessable: better no answer than a bad one.
+    #[allow(clippy::expect_used)]
+    getrandom::fill(&mut bytes).expect("the platform has a source of randomness");
+    bytes
 }

@@ -2,6 +2,8 @@
 //!
 //! For debugging and tests; knows no path, tier or protocol.
 
+pub mod tls;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -14,10 +16,11 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderName};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
-use crate::host::{Address, Host, Tls};
+use crate::host::{Address, Body, Host, Tls};
 use crate::isolate::Isolate;
-use crate::limits::REQUEST_BODY_BYTES_MAX;
 use crate::route::{self, Request};
 use crate::settings::Settings;
 
@@ -26,7 +29,7 @@ use crate::settings::Settings;
 pub struct Native;
 
 impl Host for Native {
-    type Stream = TcpStream;
+    type Stream = Either<TcpStream, TlsStream<TcpStream>>;
 
     fn now_ms(&self) -> u64 {
         let since = SystemTime::now()
@@ -39,17 +42,30 @@ impl Host for Native {
         tokio::time::sleep(Duration::from_millis(duration_ms))
     }
 
-    async fn connect(&self, address: &Address, tls: Tls) -> io::Result<TcpStream> {
-        if tls != Tls::Off {
-            return Err(no_tls());
-        }
-        let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
+    async fn connect(&self, address: &Address, tls: Tls) -> io::Result<Self::Stream> {
+        let stream = TcpStream::connect((bare(&address.host), address.port)).await?;
         stream.set_nodelay(true)?;
-        Ok(stream)
+        match tls {
+            Tls::Off | Tls::Later { .. } => Ok(Either::Left(stream)),
+            Tls::AtOnce => tls::wrap(stream, bare(&address.host), true)
+                .await
+                .map(Either::Right),
+        }
     }
 
-    async fn start_tls(&self, _: TcpStream, _: &Address, _: Tls) -> io::Result<TcpStream> {
-        Err(no_tls())
+    async fn start_tls(
+        &self,
+        stream: Self::Stream,
+        address: &Address,
+        tls: Tls,
+    ) -> io::Result<Self::Stream> {
+        let verify = tls != Tls::Later { verify: false };
+        match stream {
+            Either::Left(plain) => tls::wrap(plain, bare(&address.host), verify)
+                .await
+                .map(Either::Right),
+            Either::Right(_) => Err(io::Error::other("TLS is on already")),
+        }
     }
 
     fn defer(&self, work: impl Future<Output = ()> + 'static) {
@@ -57,7 +73,7 @@ impl Host for Native {
     }
 
     fn random(&self) -> [u8; 16] {
-        random()
+        super::random()
     }
 
     fn log(&self, line: &str) {
@@ -65,19 +81,9 @@ impl Host for Native {
     }
 }
 
-fn no_tls() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::Unsupported,
-        "the native server does not speak TLS yet; use a store without it",
-    )
-}
-
-pub(crate) fn random() -> [u8; 16] {
-    let mut bytes = [0; 16];
-    // Without randomness no id is unguessable: better no answer than a bad one.
-    #[allow(clippy::expect_used)]
-    getrandom::fill(&mut bytes).expect("the platform has a source of randomness");
-    bytes
+/// A URL writes an IPv6 address in brackets; resolvers and certificates do not.
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// Serves the API on a listener, with settings by name. Runs until dropped.
@@ -137,24 +143,14 @@ async fn respond(
     Ok(response)
 }
 
-/// A body over the limit is still read for so long, and thrown away: a client
-/// that cannot finish sending does not read the answer.
-const DISCARDED_BYTES_MAX: usize = 4 * REQUEST_BODY_BYTES_MAX;
-
-/// The body, or None when it is larger than the limit.
-async fn read(mut body: Incoming) -> Option<Bytes> {
-    let (mut kept, mut seen) = (Vec::new(), 0);
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.ok()?.into_data() else {
-            continue;
-        };
-        seen += data.len();
-        if seen > DISCARDED_BYTES_MAX {
-            return None;
-        }
-        if seen <= REQUEST_BODY_BYTES_MAX {
-            kept.extend_from_slice(&data);
+async fn read(mut incoming: Incoming) -> Option<Bytes> {
+    let mut body = Body::default();
+    while let Some(frame) = incoming.frame().await {
+        if let Ok(data) = frame.ok()?.into_data()
+            && !body.take(&data)
+        {
+            break;
         }
     }
-    (seen <= REQUEST_BODY_BYTES_MAX).then(|| Bytes::from(kept))
+    body.finish()
 }

@@ -14,9 +14,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use worker::{Context, Env, SecureTransport, Socket};
 
-use crate::host::{Address, Host, Tls};
+use crate::host::{Address, Body, Host, Tls};
 use crate::isolate::Isolate;
-use crate::limits::REQUEST_BODY_BYTES_MAX;
 use crate::route::{self, Request};
 use crate::settings::Settings;
 
@@ -66,11 +65,7 @@ impl Host for Workers {
     }
 
     fn random(&self) -> [u8; 16] {
-        let mut bytes = [0; 16];
-        // Without randomness no id is unguessable: better no answer than a bad one.
-        #[allow(clippy::expect_used)]
-        getrandom::fill(&mut bytes).expect("the platform has a source of randomness");
-        bytes
+        super::random()
     }
 
     fn log(&self, line: &str) {
@@ -82,16 +77,10 @@ fn other(error: worker::Error) -> io::Error {
     io::Error::other(error.to_string())
 }
 
-/// Hyperdrive's own connection string, when such a binding is configured,
-/// before the variables and secrets.
+/// A setting by name; `HYPERDRIVE` is the binding's connection string.
 fn lookup(env: &Env, name: &str) -> Option<String> {
-    if name == "DATABASE_URL"
-        && let Ok(hyperdrive) = env.hyperdrive("HYPERDRIVE")
-    {
-        // Hyperdrive ends the TLS of the database itself.
-        let plain = hyperdrive.connection_string();
-        let plain = plain.split('?').next().unwrap_or_default().to_owned();
-        return Some(format!("{plain}?sslmode=disable"));
+    if name == "HYPERDRIVE" {
+        return Some(env.hyperdrive(name).ok()?.connection_string());
     }
     env.var(name).ok().map(|value| value.to_string())
 }
@@ -141,16 +130,13 @@ async fn read(mut request: worker::Request) -> worker::Result<Request> {
     Ok(ours)
 }
 
-/// The body, or None when it is larger than the limit.
 async fn body(request: &mut worker::Request) -> worker::Result<Option<Bytes>> {
     let mut stream = request.stream()?;
-    let mut body = Vec::new();
+    let mut body = Body::default();
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk?;
-        if body.len() + chunk.len() > REQUEST_BODY_BYTES_MAX {
-            return Ok(None);
+        if !body.take(&chunk?) {
+            break;
         }
-        body.extend_from_slice(&chunk);
     }
-    Ok(Some(Bytes::from(body)))
+    Ok(body.finish())
 }
