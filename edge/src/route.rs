@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::error::{Error, Store};
 use crate::host::Host;
 use crate::isolate::Isolate;
-use crate::tiers::{Found, Tier, Tiers};
+use crate::tiers::{Found, InL2, Tier, Tiers, Waited};
 use target::Target;
 
 /// What the API reads of a request, and so all that can change an answer.
@@ -50,7 +50,11 @@ const OPENAPI: &str = include_str!("../openapi.json");
 /// Answers one request.
 pub async fn answer<H: Host>(host: H, isolate: Rc<Isolate>, request: Request) -> Response {
     let began_ms = host.now_ms();
-    let tiers = Tiers { host, isolate };
+    let tiers = Tiers {
+        host,
+        isolate,
+        waited: Waited::default(),
+    };
     let target = Target::parse(&request);
     let counted = request.path.starts_with("/api/vultr/valkey/");
     let mut response = if request.method == "OPTIONS" {
@@ -162,6 +166,9 @@ fn finish<H: Host>(
             (error.status(), Bytes::from(text.to_string()))
         }
     };
+    if let Some(timing) = server_timing(&tiers.waited) {
+        headers.push(("Server-Timing", timing));
+    }
     Response {
         status,
         headers,
@@ -169,14 +176,35 @@ fn finish<H: Host>(
     }
 }
 
-/// `Cache-Status` (RFC 9211), the member nearest to the origin first.
+/// `Cache-Status` (RFC 9211), the cache nearest to the origin first. L3 is the
+/// origin and no cache: an answer without a hit is its answer.
 fn cache_status(found: &Found) -> String {
     let ttl_s = found.ttl_ms / 1000;
-    match found.tier {
-        Tier::L1 => format!("L1; hit; ttl={ttl_s}"),
-        Tier::L2 => format!("L2; hit, L1; fwd=miss; stored; ttl={ttl_s}"),
-        Tier::L3 => format!("L3; hit, L2; fwd=miss, L1; fwd=miss; stored; ttl={ttl_s}"),
+    let l1 = if found.in_l1 {
+        format!("L1; fwd=miss; stored; ttl={ttl_s}")
+    } else {
+        "L1; fwd=miss".to_owned()
+    };
+    match (found.tier, found.in_l2) {
+        (Tier::L1, _) => format!("L1; hit; ttl={ttl_s}"),
+        (Tier::L2, _) => format!("L2; hit, {l1}"),
+        (Tier::L3, InL2::Yes) => format!("L2; fwd=miss; stored, {l1}"),
+        (Tier::L3, InL2::No) => format!("L2; fwd=miss, {l1}"),
+        (Tier::L3, InL2::Unavailable) => format!("L2; fwd=miss; detail=unavailable, {l1}"),
     }
+}
+
+/// `Server-Timing` (W3C): what the answer waited for.
+fn server_timing(waited: &Waited) -> Option<String> {
+    let stores = [
+        ("valkey", &waited.valkey_ms),
+        ("postgres", &waited.postgres_ms),
+    ];
+    let metrics: Vec<String> = stores
+        .iter()
+        .filter_map(|(name, ms)| Some(format!("{name};dur={}", ms.get()?)))
+        .collect();
+    (!metrics.is_empty()).then(|| metrics.join(", "))
 }
 
 fn entity_tag(body: &[u8]) -> String {
@@ -233,6 +261,6 @@ fn allow_origin(origins: &[String], request: &Request, response: &mut Response) 
     }
     headers.push((
         "Access-Control-Expose-Headers",
-        "Age, Cache-Status, ETag".to_owned(),
+        "Age, Cache-Status, ETag, Server-Timing".to_owned(),
     ));
 }

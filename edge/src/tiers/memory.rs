@@ -35,6 +35,16 @@ impl Entry {
 #[derive(Debug, PartialEq, Eq, Hash, Clone, Copy)]
 pub struct Ticket(u64);
 
+/// What became of a fill.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub enum Filled {
+    Stored,
+    /// Larger than an entry may be; nothing is kept.
+    TooLarge,
+    /// By a write, or by a load that began later.
+    Overtaken,
+}
+
 type Variants = Vec<(String, Entry)>;
 
 /// The L1. A key has one value or several variants (a list with its limits),
@@ -88,10 +98,10 @@ impl Memory {
         self.tickets.remove(&ticket.0);
     }
 
-    /// Ends a load or a write with a value; false when it was overtaken.
-    pub fn fill(&mut self, ticket: Ticket, variant: &str, entry: Entry) -> bool {
+    /// Ends a load or a write with a value.
+    pub fn fill(&mut self, ticket: Ticket, variant: &str, entry: Entry) -> Filled {
         let Some(key) = self.tickets.remove(&ticket.0) else {
-            return false;
+            return Filled::Overtaken;
         };
         // Loads that began earlier would bring back an older value.
         self.tickets.retain(|id, of| *id > ticket.0 || *of != key);
@@ -100,10 +110,11 @@ impl Memory {
         variants.push((variant.to_owned(), entry));
         if u64::from(weight(&key, &variants)) <= self.entry_bytes_max {
             self.cache.insert(key, variants);
+            Filled::Stored
         } else {
             self.cache.invalidate(&key);
+            Filled::TooLarge
         }
-        true
     }
 }
 
@@ -134,7 +145,7 @@ mod tests {
     fn a_copy_dies_at_its_age_and_under_a_clock_that_goes_backwards() {
         let mut memory = Memory::new(1 << 20);
         let ticket = memory.ticket("k");
-        assert!(memory.fill(ticket, "", entry("a", 1_000)));
+        assert_eq!(memory.fill(ticket, "", entry("a", 1_000)), Filled::Stored);
         assert!(body(&mut memory, 5_999).is_some());
         assert!(body(&mut memory, 6_000).is_none());
         assert!(body(&mut memory, 999).is_none());
@@ -145,7 +156,7 @@ mod tests {
         let mut memory = Memory::new(1 << 20);
         let load = memory.ticket("k");
         memory.invalidate("k");
-        assert!(!memory.fill(load, "", entry("old", 0)));
+        assert_eq!(memory.fill(load, "", entry("old", 0)), Filled::Overtaken);
         assert!(body(&mut memory, 1).is_none());
     }
 
@@ -154,8 +165,8 @@ mod tests {
         let mut memory = Memory::new(1 << 20);
         let early = memory.ticket("k");
         let late = memory.ticket("k");
-        assert!(memory.fill(late, "", entry("new", 0)));
-        assert!(!memory.fill(early, "", entry("old", 0)));
+        assert_eq!(memory.fill(late, "", entry("new", 0)), Filled::Stored);
+        assert_eq!(memory.fill(early, "", entry("old", 0)), Filled::Overtaken);
         assert_eq!(body(&mut memory, 1).as_deref(), Some(&b"new"[..]));
     }
 
@@ -164,7 +175,7 @@ mod tests {
         let mut memory = Memory::new(1 << 20);
         for variant in ["1", "2"] {
             let ticket = memory.ticket("k");
-            assert!(memory.fill(ticket, variant, entry("a", 0)));
+            assert_eq!(memory.fill(ticket, variant, entry("a", 0)), Filled::Stored);
         }
         assert!(memory.fresh("k", "1", 1).is_some());
         memory.invalidate("k");

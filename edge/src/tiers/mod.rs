@@ -7,17 +7,19 @@ pub mod memory;
 pub mod postgres;
 pub mod valkey;
 
+use std::cell::Cell;
+use std::future::Future;
 use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::error::Error;
+use crate::error::{Error, Store};
 use crate::host::Host;
 use crate::isolate::Isolate;
 use crate::json;
 use crate::wire::pg::{Rows, Statement};
 use crate::wire::resp::{Command, Reply};
-use memory::{Entry, Ticket};
+use memory::{Entry, Filled, Ticket};
 
 /// Keys that the edge keeps for itself begin so; no route reaches them.
 pub const OWN_PREFIX: &str = "shepherd-edge:";
@@ -39,6 +41,19 @@ pub struct Found {
     /// For how long this isolate may answer with it.
     pub ttl_ms: u64,
     pub tier: Tier,
+    /// Whether it is in L1 now.
+    pub in_l1: bool,
+    pub in_l2: InL2,
+}
+
+/// Whether L2 has, or is about to get, what was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InL2 {
+    Yes,
+    /// Another request fills it, or a write is under way.
+    No,
+    /// L2 did not answer.
+    Unavailable,
 }
 
 /// One operation of a batch.
@@ -61,24 +76,29 @@ pub enum Outcome {
 pub struct Tiers<H: Host> {
     pub host: H,
     pub isolate: Rc<Isolate>,
+    pub waited: Waited,
+}
+
+/// How long the request has waited for each store, in ms; None: not at all.
+#[derive(Debug, Default)]
+pub struct Waited {
+    pub valkey_ms: Cell<Option<u64>>,
+    pub postgres_ms: Cell<Option<u64>>,
 }
 
 /// Gives a ticket back when a load or write ends without a value, however.
 struct Open {
     isolate: Rc<Isolate>,
+    key: String,
     ticket: Option<Ticket>,
 }
 
 impl Open {
-    fn fill(mut self, variant: &str, entry: Entry) -> bool {
-        match self.ticket.take() {
-            Some(ticket) => self
-                .isolate
-                .memory
-                .borrow_mut()
-                .fill(ticket, variant, entry),
-            None => false,
-        }
+    fn fill(mut self, variant: &str, entry: Entry) -> Filled {
+        self.ticket.take().map_or(Filled::Overtaken, |ticket| {
+            let mut memory = self.isolate.memory.borrow_mut();
+            memory.fill(ticket, variant, entry)
+        })
     }
 }
 
@@ -95,6 +115,7 @@ impl<H: Host> Tiers<H> {
         let ticket = self.isolate.memory.borrow_mut().ticket(key);
         Open {
             isolate: Rc::clone(&self.isolate),
+            key: key.to_owned(),
             ticket: Some(ticket),
         }
     }
@@ -110,7 +131,7 @@ impl<H: Host> Tiers<H> {
             .memory
             .borrow_mut()
             .fresh(key, variant, now_ms)?;
-        Some(found(&entry, now_ms, Tier::L1))
+        Some(found(&entry, now_ms, Tier::L1, InL2::No))
     }
 
     fn token(&self) -> String {
@@ -122,7 +143,21 @@ impl<H: Host> Tiers<H> {
     }
 
     async fn ask(&self, commands: Vec<Command>) -> Result<Vec<Reply>, Error> {
-        valkey::ask(&self.host, &self.isolate.settings, commands).await
+        let asked = valkey::ask(&self.host, &self.isolate.settings, commands);
+        self.wait(&self.waited.valkey_ms, asked).await
+    }
+
+    async fn query(&self, statement: &Statement) -> Result<Rows, Error> {
+        let asked = postgres::run(&self.host, &self.isolate.settings, statement);
+        self.wait(&self.waited.postgres_ms, asked).await
+    }
+
+    async fn wait<T>(&self, waited_ms: &Cell<Option<u64>>, work: impl Future<Output = T>) -> T {
+        let began_ms = self.host.now_ms();
+        let outcome = work.await;
+        let took_ms = self.host.now_ms().saturating_sub(began_ms);
+        waited_ms.set(Some(waited_ms.get().unwrap_or(0).saturating_add(took_ms)));
+        outcome
     }
 
     /// A value that Valkey is the truth of, as JSON text.
@@ -291,9 +326,24 @@ impl<H: Host> Tiers<H> {
             read_at_ms: asked_at_ms,
             fresh_until_ms: asked_at_ms.saturating_add(max_age_ms),
         };
-        let found = found(&entry, asked_at_ms, Tier::L2);
-        open.fill("", entry);
+        let found = self.keep(open, "", entry, Tier::L2, InL2::Yes);
         (Outcome::Value(found.body.clone()), Some(found))
+    }
+
+    /// Puts what a tier below answered into L1, unless it was overtaken: what
+    /// this isolate has served since must not get older.
+    fn keep(&self, open: Open, variant: &str, entry: Entry, tier: Tier, in_l2: InL2) -> Found {
+        let key = open.key.clone();
+        let mut found = found(&entry, self.host.now_ms(), tier, in_l2);
+        match open.fill(variant, entry) {
+            Filled::Stored => {}
+            Filled::TooLarge => found.in_l1 = false,
+            Filled::Overtaken => {
+                found.in_l1 = false;
+                return self.in_memory(&key, variant).unwrap_or(found);
+            }
+        }
+        found
     }
 
     /// Rows, from the nearest tier that has them. `render` makes the body; None
@@ -315,41 +365,33 @@ impl<H: Host> Tiers<H> {
         let settings = &self.isolate.settings;
         let token = self.token();
         let asked_at_ms = self.host.now_ms();
-        let read = valkey::read_copy(key, variant, &token, settings.copy_max_age_ms);
-        let (copy, leased) = match self.ask(vec![read]).await {
+        let read = valkey::read_copy(key, variant, &token, settings);
+        let (copy, in_l2) = match self.ask(vec![read]).await {
             Ok(replies) => copy(replies.first()),
             Err(error) => {
                 self.complain(&error);
-                (None, false)
+                (None, InL2::Unavailable)
             }
         };
         let (body, read_at_ms, tier) = if let Some((age_ms, body)) = copy {
             (body, asked_at_ms.saturating_sub(age_ms), Tier::L2)
         } else {
             let read_at_ms = self.host.now_ms();
-            let rows = postgres::run(&self.host, settings, &statement).await?;
+            let rows = self.query(&statement).await?;
             let body = render(&rows)?.map(Bytes::from);
-            if leased {
+            if in_l2 == InL2::Yes {
                 self.fill_later(key, variant, token, body.clone());
             }
             (body, read_at_ms, Tier::L3)
         };
-        let now_ms = self.host.now_ms();
-        let fresh_until_ms =
-            (asked_at_ms + settings.l1_max_age_ms).min(read_at_ms + settings.copy_max_age_ms);
+        let age_ms_max = settings.copy_age_ms_max(body.is_none());
+        let fresh_until_ms = (asked_at_ms + settings.l1_max_age_ms).min(read_at_ms + age_ms_max);
         let entry = Entry {
             body,
             read_at_ms,
             fresh_until_ms,
         };
-        let found = found(&entry, now_ms, tier);
-        if !open.fill(variant, entry) {
-            // Overtaken: what this isolate has served since must not get older.
-            if let Some(newer) = self.in_memory(key, variant) {
-                return Ok(newer);
-            }
-        }
-        Ok(found)
+        Ok(self.keep(open, variant, entry, tier, in_l2))
     }
 
     fn fill_later(&self, key: &str, variant: &str, token: String, body: Option<Bytes>) {
@@ -375,7 +417,7 @@ impl<H: Host> Tiers<H> {
             // Without L2 the write still counts; copies elsewhere end by age.
             self.complain(&error);
         }
-        let outcome = postgres::run(&self.host, &self.isolate.settings, statement).await;
+        let outcome = self.query(statement).await;
         forget();
         let (host, isolate) = (self.host.clone(), Rc::clone(&self.isolate));
         let release = valkey::release(keys, &token);
@@ -391,22 +433,20 @@ impl<H: Host> Tiers<H> {
     ///
     /// # Errors
     /// It is not.
-    pub async fn probe(&self, store: crate::error::Store) -> Result<u64, Error> {
+    pub async fn probe(&self, store: Store) -> Result<u64, Error> {
         let began_ms = self.host.now_ms();
         match store {
-            crate::error::Store::Postgres => {
+            Store::Postgres => {
                 let statement = Statement {
                     sql: postgres::PROBE,
                     parameters: Vec::new(),
                 };
-                postgres::run(&self.host, &self.isolate.settings, &statement).await?;
+                self.query(&statement).await?;
             }
-            crate::error::Store::Valkey => {
-                match self.ask(vec![Command::new("PING")]).await?.first() {
-                    Some(Reply::Simple(_)) => {}
-                    other => return Err(valkey::refused(other.unwrap_or(&Reply::Null))),
-                }
-            }
+            Store::Valkey => match self.ask(vec![Command::new("PING")]).await?.first() {
+                Some(Reply::Simple(_)) => {}
+                other => return Err(valkey::refused(other.unwrap_or(&Reply::Null))),
+            },
         }
         Ok(self.host.now_ms().saturating_sub(began_ms))
     }
@@ -424,8 +464,10 @@ enum Step {
     Write,
 }
 
-fn found(entry: &Entry, now_ms: u64, tier: Tier) -> Found {
+fn found(entry: &Entry, now_ms: u64, tier: Tier, in_l2: InL2) -> Found {
     Found {
+        in_l1: true,
+        in_l2,
         body: entry.body.clone(),
         age_ms: entry.age_ms(now_ms),
         ttl_ms: entry.fresh_until_ms.saturating_sub(now_ms),
@@ -445,16 +487,16 @@ fn readable(bytes: &[u8]) -> Option<Bytes> {
 }
 
 /// The answer of the read script: a copy with its age, or whether we may fill.
-fn copy(reply: Option<&Reply>) -> (Option<(u64, Option<Bytes>)>, bool) {
+fn copy(reply: Option<&Reply>) -> (Option<(u64, Option<Bytes>)>, InL2) {
     let Some(Reply::Array(parts)) = reply else {
-        return (None, false);
+        return (None, InL2::Unavailable);
     };
     match parts.as_slice() {
         [Reply::Integer(age_ms), Reply::Bulk(body)] => {
             let body = (!body.is_empty()).then(|| Bytes::copy_from_slice(body));
-            (Some((u64::try_from(*age_ms).unwrap_or(0), body)), false)
+            (Some((u64::try_from(*age_ms).unwrap_or(0), body)), InL2::Yes)
         }
-        [_, Reply::Integer(leased)] => (None, *leased == 1),
-        _ => (None, false),
+        [_, Reply::Integer(1)] => (None, InL2::Yes),
+        _ => (None, InL2::No),
     }
 }

@@ -1,7 +1,8 @@
 //! L3: the statements, and one exchange with PostgreSQL.
 //!
 //! Knows SQL and SQLSTATEs. Does not know paths, caches or JSON bodies.
-//! Every statement may be sent twice: ids are made before the first attempt.
+//! Every statement may be sent twice: ids are made before the first attempt,
+//! and an insert that finds its id gives back what the first one stored.
 
 use std::pin::pin;
 
@@ -9,9 +10,10 @@ use futures_util::future::{Either, select};
 
 use crate::error::{Error, Fault, Store};
 use crate::host::{Host, Tls};
-use crate::settings::Settings;
+use crate::limits;
+use crate::settings::{self, Settings};
 use crate::transport::Link;
-use crate::wire::pg::{Connection, Rows, ServerError, SslMode, Statement};
+use crate::wire::pg::{Cancel, Connection, Rows, ServerError, SslMode, Statement};
 
 pub const PROBE: &str = "SELECT 1";
 
@@ -42,21 +44,22 @@ pub const ORDERS: &str = "SELECT order_id, user_id, items, total_amount, status,
 predicted_return_rate, stripe_payment_intent_id, payment_intent_id, created_at, updated_at \
 FROM orders WHERE user_id = $1::text ORDER BY created_at DESC, order_id DESC LIMIT $2::int";
 
-pub const PLACE_ORDER: &str = "WITH placed AS (INSERT INTO orders (order_id, user_id, items, \
+/// An update that changes nothing, because `DO NOTHING` gives no row back, and
+/// a `SELECT` beside it does not see what was committed since the statement began.
+pub const PLACE_ORDER: &str = "INSERT INTO orders (order_id, user_id, items, \
 total_amount, status, created_at, updated_at) VALUES ($1::text, $2::text, $3::jsonb, $4::numeric, \
-$5::text, now() AT TIME ZONE 'UTC', now() AT TIME ZONE 'UTC') ON CONFLICT (order_id) DO NOTHING \
-RETURNING order_id, user_id, items, total_amount, status, created_at) SELECT * FROM placed UNION ALL \
-SELECT order_id, user_id, items, total_amount, status, created_at FROM orders WHERE order_id = $1::text LIMIT 1";
+$5::text, now() AT TIME ZONE 'UTC', now() AT TIME ZONE 'UTC') \
+ON CONFLICT (order_id) DO UPDATE SET order_id = EXCLUDED.order_id \
+RETURNING order_id, user_id, items, total_amount, status, created_at";
 
 pub const RETURNS: &str = "SELECT return_id, order_id, product_id, user_id, reason, status, created_at \
 FROM returns WHERE ($1::text IS NULL OR user_id = $1::text) AND ($2::text IS NULL OR product_id = $2::text) \
 ORDER BY created_at DESC, return_id DESC LIMIT $3::int";
 
-pub const PLACE_RETURN: &str = "WITH placed AS (INSERT INTO returns (return_id, order_id, user_id, \
+pub const PLACE_RETURN: &str = "INSERT INTO returns (return_id, order_id, user_id, \
 product_id, reason, created_at) VALUES ($1::text, $2::text, $3::text, $4::text, $5::text, \
-now() AT TIME ZONE 'UTC') ON CONFLICT (return_id) DO NOTHING \
-RETURNING return_id, order_id, user_id, product_id, reason, status, created_at) SELECT * FROM placed UNION ALL \
-SELECT return_id, order_id, user_id, product_id, reason, status, created_at FROM returns WHERE return_id = $1::text LIMIT 1";
+now() AT TIME ZONE 'UTC') ON CONFLICT (return_id) DO UPDATE SET return_id = EXCLUDED.return_id \
+RETURNING return_id, order_id, user_id, product_id, reason, status, created_at";
 
 /// Runs one statement over a new connection, and once more when the connection
 /// broke before the answer.
@@ -93,13 +96,8 @@ async fn attempt<H: Host>(
 ) -> Result<Rows, Error> {
     let postgres = settings.postgres()?;
     let failed = |fault| Error::Store(Store::Postgres, fault);
-    let tls = match postgres.login.ssl {
-        SslMode::Disable => Tls::Off,
-        SslMode::Require => Tls::Later { verify: false },
-        SslMode::VerifyFull => Tls::Later { verify: true },
-    };
     let machine = Connection::new(postgres.login.clone());
-    let link = Link::open(host, &postgres.address, tls, machine)
+    let link = Link::open(host, &postgres.address, tls(postgres), machine)
         .await
         .map_err(failed)?;
     let mut guard = CancelOnDrop {
@@ -114,10 +112,21 @@ async fn attempt<H: Host>(
         .map_err(|_| Error::bad("a value is too long"))?;
     guard.link.run(host).await.map_err(failed)?;
     match guard.link.machine.take_answer() {
+        Some(Err(error)) if error.is_fatal() => Err(failed(Fault::Unreachable(format!(
+            "the server hung up: {error}"
+        )))),
         Some(answer) => answer.map_err(|error| judge(&error)),
         None => Err(failed(Fault::Unreachable(
             "the statement has no answer".to_owned(),
         ))),
+    }
+}
+
+fn tls(postgres: &settings::Postgres) -> Tls {
+    match postgres.login.ssl {
+        SslMode::Disable | SslMode::Private => Tls::Off,
+        SslMode::Require => Tls::Later { verify: false },
+        SslMode::VerifyFull => Tls::Later { verify: true },
     }
 }
 
@@ -131,7 +140,7 @@ struct CancelOnDrop<H: Host> {
 
 impl<H: Host> Drop for CancelOnDrop<H> {
     fn drop(&mut self) {
-        let (Some(packet), true) = (
+        let (Some(request), true) = (
             self.link.machine.cancel_request(),
             self.link.machine.statement_sent(),
         ) else {
@@ -139,14 +148,21 @@ impl<H: Host> Drop for CancelOnDrop<H> {
         };
         let (host, settings) = (self.host.clone(), self.settings.clone());
         self.host.defer(async move {
-            use tokio::io::AsyncWriteExt;
             let Ok(postgres) = settings.postgres() else {
                 return;
             };
-            if let Ok(mut stream) = host.connect(&postgres.address, Tls::Off).await {
-                // Best effort: the server answers a cancel request with nothing.
-                let _ = stream.write_all(&packet).await;
-                let _ = stream.shutdown().await;
+            let machine = Cancel::new(request, postgres.login.ssl);
+            let exchange = async {
+                let mut link = Link::open(&host, &postgres.address, tls(postgres), machine).await?;
+                link.run(&host).await
+            };
+            let deadline = host.sleep(limits::CANCEL_DEADLINE_MS);
+            if let Either::Left((Err(fault), _)) = select(pin!(exchange), pin!(deadline)).await {
+                let error = Error::Store(Store::Postgres, fault);
+                host.log(&format!(
+                    "cannot cancel: {}",
+                    error.for_operator().unwrap_or_default()
+                ));
             }
         });
     }

@@ -25,11 +25,12 @@ pub const BLOCK_MS: u64 = 10_000;
 
 const NOW: &str = "local t=redis.call('TIME') local now=t[1]*1000+math.floor(t[2]/1000) ";
 
-/// KEYS: hash. ARGV: variant, token, lease ms, oldest age ms. Answers
-/// `{age, body}`, or `{-1, 1}` with the lease, or `{-1, 0}` without.
+/// KEYS: hash. ARGV: variant, token, lease ms, oldest age ms of a body, of an
+/// absence. Answers `{age, body}`, or `{-1, 1}` with the lease, or `{-1, 0}`
+/// without.
 const READ: &str = "local v=redis.call('HGET',KEYS[1],'v:'..ARGV[1]) \
 if v then local s,b=string.match(v,'^(%d+) (.*)$') \
-if s and now-s<tonumber(ARGV[4]) then return {math.max(0,now-s),b} end end \
+if s and now-s<tonumber(b=='' and ARGV[5] or ARGV[4]) then return {math.max(0,now-s),b} end end \
 for _,f in ipairs(redis.call('HKEYS',KEYS[1])) do if string.sub(f,1,2)=='b:' \
 and now<tonumber(redis.call('HGET',KEYS[1],f)) then return {-1,0} end end \
 local l=redis.call('HGET',KEYS[1],'l:'..ARGV[1]) \
@@ -86,13 +87,14 @@ pub fn touch(key: &str, ttl_s: u64, now_ms: u64) -> Command {
     script(TOUCH, &[key]).number(ttl_s).number(now_ms)
 }
 
-pub fn read_copy(key: &str, variant: &str, token: &str, max_age_ms: u64) -> Command {
+pub fn read_copy(key: &str, variant: &str, token: &str, settings: &Settings) -> Command {
     let text = format!("{NOW}{READ}");
     script(&text, &[key])
         .arg(variant)
         .arg(token)
         .number(LEASE_MS)
-        .number(max_age_ms)
+        .number(settings.copy_age_ms_max(false))
+        .number(settings.copy_age_ms_max(true))
 }
 
 pub fn fill_copy(key: &str, variant: &str, token: &str, body: &[u8]) -> Command {
