@@ -1,0 +1,108 @@
+// Starts the edge for a test, in both of its hosts: the built Wasm in the real workerd, and
+// the native build. Knows how to start and to end them; knows nothing of the API.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+export const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const BUILD = `${ROOT}edge/build`;
+const SIM = `${ROOT}target/debug/sim`;
+
+/**
+ * The built Wasm in workerd itself, without wrangler's proxy before it. `settings` are its
+ * variables by name; `roots` are certificates (PEM) that it trusts beside the usual ones.
+ */
+export async function workerd(settings = {}, { roots = [] } = {}) {
+  const date = /^compatibility_date = "(.*)"$/m.exec(await readFile(`${ROOT}wrangler.toml`, "utf8"))[1];
+  const directory = await mkdtemp(join(tmpdir(), "shepherd-edge-workerd-"));
+  const bindings = Object.entries(settings).map(([name, value]) => `(name = ${text(name)}, text = ${text(value)})`);
+  await writeFile(join(directory, "config.capnp"), `
+    using Workerd = import "/workerd/workerd.capnp";
+    const config :Workerd.Config = (
+      services = [
+        (name = "edge", worker = (
+          modules = [
+            (name = "index.js", esModule = embed ${text(`${BUILD}/index.js`)}),
+            (name = "index_bg.wasm", wasm = embed ${text(`${BUILD}/index_bg.wasm`)}),
+          ],
+          compatibilityDate = ${text(date)},
+          bindings = [${bindings.join(", ")}],
+        )),
+        (name = "internet", network = (
+          allow = ["public", "private"],
+          tlsOptions = (trustBrowserCas = true, trustedCertificates = [${roots.map(text).join(", ")}]),
+        )),
+      ],
+      sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "edge")],
+    );`);
+  // The control descriptor says which port it got.
+  const child = spawn("workerd", ["serve", "--import-path=/", "--control-fd=3", join(directory, "config.capnp")], {
+    stdio: ["ignore", "pipe", "pipe", "pipe"],
+  });
+  const { lines, ended } = watch(child, "workerd", [child.stdout, child.stderr]);
+  const control = createInterface({ input: child.stdio[3] });
+  const [event] = await Promise.race([once(control, "line"), ended]);
+  const close = async () => {
+    await end(child);
+    await rm(directory, { recursive: true });
+  };
+  return { name: "Wasm in workerd", url: `http://127.0.0.1:${JSON.parse(event).port}`, pid: child.pid, log: () => lines.join("\n"), close };
+}
+
+/** A string as Cap'n Proto writes one; its escapes are JSON's, but for those of UTF-16. */
+const text = (string) => JSON.stringify(string).replace(/\\u[0-9a-f]{4}/gi, (escape) => {
+  throw new Error(`cannot write ${escape} in a configuration`);
+});
+
+/** The native build of the same code (`sim serve`); it sees no variables but `settings`. */
+export async function native(settings = {}) {
+  const child = spawn(SIM, ["serve", "--listen", "127.0.0.1:0"], {
+    env: { PATH: process.env.PATH, ...settings },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const { lines, ended } = watch(child, "sim serve", [child.stderr]);
+  const [first] = await Promise.race([once(createInterface({ input: child.stdout }), "line"), ended]);
+  const url = first.replace("Serving on ", "");
+  return { name: "native build", url, pid: child.pid, log: () => lines.join("\n"), close: () => end(child) };
+}
+
+/** A real PostgreSQL and a real Valkey of our own, with the tables and the sample shop unless `empty`. */
+export async function stores({ empty = false } = {}) {
+  const child = spawn(SIM, ["stores", ...(empty ? ["--empty"] : [])], { stdio: ["pipe", "pipe", "pipe"] });
+  const { ended } = watch(child, "sim stores", [child.stderr]);
+  const [line] = await Promise.race([once(createInterface({ input: child.stdout }), "line"), ended]);
+  const { database_url: DATABASE_URL, valkey_url: VALKEY_URL, ...pids } = JSON.parse(line);
+  const close = async () => {
+    // It ends with its standard input, also when we are gone without a word.
+    child.stdin.end();
+    if (child.exitCode === null) await once(child, "exit");
+  };
+  return { settings: { DATABASE_URL, VALKEY_URL }, ...pids, close };
+}
+
+/** What a child says, line by line, and a promise that fails when it ends. */
+function watch(child, name, streams) {
+  const lines = [];
+  for (const input of streams) createInterface({ input }).on("line", (line) => lines.push(line));
+  const ended = Promise.race([
+    once(child, "exit").then(([code, signal]) => {
+      throw new Error(`${name} ended (${signal ?? code}): ${lines.join("\n")}`);
+    }),
+    once(child, "error").then(([error]) => {
+      throw error;
+    }),
+  ]);
+  ended.catch(() => {}); // It ends at the end; only who still waits for it is told.
+  return { lines, ended };
+}
+
+async function end(child) {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  child.kill("SIGTERM");
+  await once(child, "exit");
+}
