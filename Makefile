@@ -1,5 +1,7 @@
 # The commands of the README.
 
-.PHONY: test
+.PHONY: run test
+run:
+	@scripts/run
 test:
 	@scripts/test

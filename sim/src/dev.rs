@@ -7,6 +7,7 @@
 use std::env;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -26,10 +27,20 @@ const WATCH_EVERY: Duration = Duration::from_millis(500);
 /// What the command line may change.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// End after the table instead of serving on.
-    pub once: bool,
-    pub replay: bool,
+    /// None: no replay.
+    pub load: Option<Load>,
+    /// Where the stores of ours keep their data.
+    pub data: PathBuf,
+}
+
+/// How much traffic is replayed, and how.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Load {
+    /// Recorded requests to replay; a voice query becomes six
+    #[arg(long, default_value_t = VISITS_DEFAULT)]
     pub visits: usize,
+    /// Clients, each with one request under way
+    #[arg(long, default_value_t = CONNECTIONS_DEFAULT)]
     pub connections: usize,
 }
 
@@ -59,10 +70,10 @@ pub async fn bring_up(options: &Options) -> Result<Running> {
         valkey::ping(url).await?;
     }
     let checkout = checkout::directory();
-    let data = checkout.join(".data");
+    let data = &options.data;
     let stores = match (&database_url, &valkey_url) {
         (Some(_), Some(_)) => {
-            std::fs::create_dir_all(&data)
+            std::fs::create_dir_all(data)
                 .with_context(|| format!("cannot make {}", data.display()))?;
             None
         }
@@ -70,7 +81,7 @@ pub async fn bring_up(options: &Options) -> Result<Running> {
             steps::step(
                 "PostgreSQL and Valkey are up",
                 "the first start makes a database",
-                own_stores(&data),
+                own_stores(data),
             )
             .await?,
         ),
@@ -96,20 +107,20 @@ pub async fn bring_up(options: &Options) -> Result<Running> {
     let settings = settings
         .each_ref()
         .map(|(name, value)| (*name, value.as_str()));
-    let mut wrangler = Wrangler::start(&checkout, &data, port, &settings)?;
+    let mut wrangler = Wrangler::start(&checkout, data, port, &settings)?;
     steps::step(
         "The edge is up and both stores are healthy",
         "wrangler starts Cloudflare's runtime",
         wrangler.healthy(),
     )
     .await?;
-    if options.replay {
+    if let Some(load) = options.load {
         if valkey_url.is_some() {
             eprintln!(
                 "The replay writes keys like session:replay-1 into your Valkey; they expire after 10 minutes."
             );
         }
-        replay_sample(&wrangler.edge, options).await?;
+        replay_sample(&wrangler.edge, load).await?;
     }
     Ok(Running { wrangler, stores })
 }
@@ -141,8 +152,8 @@ pub async fn watch(running: &mut Running) -> Result<()> {
 ///
 /// # Errors
 /// The edge does not store what the replay needs.
-pub async fn replay_sample(edge: &replay::Edge, options: &Options) -> Result<()> {
-    let workload = workload::plan(&trace::excerpt()?, options.visits);
+pub async fn replay_sample(edge: &replay::Edge, load: Load) -> Result<()> {
+    let workload = workload::plan(&trace::excerpt()?, load.visits);
     let why = "5 s of it let the edge's own copies grow old, or L1 would look too good";
     steps::step(
         "The stores are filled for the replay",
@@ -150,7 +161,7 @@ pub async fn replay_sample(edge: &replay::Edge, options: &Options) -> Result<()>
         replay::fill(edge, &workload),
     )
     .await?;
-    let outcome = replay::run(edge, workload, options.connections).await?;
+    let outcome = replay::run(edge, workload, load.connections).await?;
     println!("{}\n{}", report::table(&outcome), report::notes(&outcome));
     Ok(())
 }
@@ -168,7 +179,7 @@ pub fn invitation(running: &Running) -> String {
     )
 }
 
-async fn own_stores(data: &std::path::Path) -> Result<Stores> {
+async fn own_stores(data: &Path) -> Result<Stores> {
     let stores = Stores::start(&Data::Keep(data.to_owned())).await?;
     furnish(&stores).await?;
     Ok(stores)

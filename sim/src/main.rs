@@ -9,10 +9,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use serde_json::json;
-use sim::dev::{self, Options};
+use sim::dev::{self, Load, Options};
 use sim::replay::Edge;
 use sim::stores::{Data, Stores};
-use sim::{database, schema};
+use sim::{checkout, database, schema};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -38,6 +38,9 @@ enum Command {
         /// Do not replay recorded traffic
         #[arg(long)]
         no_replay: bool,
+        /// Where the stores keep their data [default: .data in the checkout]
+        #[arg(long)]
+        data: Option<PathBuf>,
         #[command(flatten)]
         load: Load,
     },
@@ -71,16 +74,6 @@ enum Command {
     },
 }
 
-#[derive(clap::Args)]
-struct Load {
-    /// Recorded requests to replay; a voice query becomes six
-    #[arg(long, default_value_t = dev::VISITS_DEFAULT)]
-    visits: usize,
-    /// Clients, each with one request under way
-    #[arg(long, default_value_t = dev::CONNECTIONS_DEFAULT)]
-    connections: usize,
-}
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = tokio::runtime::Builder::new_current_thread()
@@ -99,15 +92,14 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Dev {
             once,
             no_replay,
+            data,
             load,
         } => {
-            dev(Options {
-                once,
-                replay: !no_replay,
-                visits: load.visits,
-                connections: load.connections,
-            })
-            .await
+            let options = Options {
+                load: (!no_replay).then_some(load),
+                data: data.unwrap_or_else(|| checkout::directory().join(".data")),
+            };
+            dev(options, once).await
         }
         Command::Serve { listen } => serve(listen).await,
         Command::Stores { data, empty } => stores(data, empty).await,
@@ -120,19 +112,13 @@ async fn run(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::ReplaySample { url, load } => {
-            let options = Options {
-                once: true,
-                replay: true,
-                visits: load.visits,
-                connections: load.connections,
-            };
-            dev::replay_sample(&Edge::at(&url), &options).await?;
+            dev::replay_sample(&Edge::at(&url), load).await?;
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
-async fn dev(options: Options) -> Result<ExitCode> {
+async fn dev(options: Options, once: bool) -> Result<ExitCode> {
     let mut running = tokio::select! {
         running = dev::bring_up(&options) => running?,
         interrupted = interrupted() => {
@@ -140,7 +126,7 @@ async fn dev(options: Options) -> Result<ExitCode> {
             return Ok(ExitCode::from(INTERRUPTED));
         }
     };
-    if options.once {
+    if once {
         return Ok(ExitCode::SUCCESS);
     }
     println!("{}", dev::invitation(&running));
