@@ -105,6 +105,22 @@ fn check_depth(text: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether a string or name in valid JSON contains U+0000, which `jsonb` cannot
+/// hold (PostgreSQL, "JSON Types"). Raw, it is not valid JSON; escaped, it is.
+pub fn contains_nul(text: &str) -> bool {
+    let mut rest = text;
+    // Backslashes occur in strings only, and each has at least one character after it.
+    while let Some((_, escape)) = rest.split_once('\\') {
+        if escape.starts_with("u0000") {
+            return true;
+        }
+        let mut after = escape.chars();
+        after.next();
+        rest = after.as_str();
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +145,20 @@ mod tests {
     fn other_top_levels_and_broken_texts_are_refused() {
         for text in ["", "[]", "1", "null", "{", "{\"a\"}", "{} x"] {
             assert!(Object::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn nul_is_found_where_it_is_one() {
+        for (text, nul) in [
+            (r#"{"a":"\u0000"}"#, true),
+            (r#"["\\\u0000"]"#, true),
+            (r#"["\\u0000"]"#, false),
+            (r#"["\u00000","\n"]"#, true),
+            (r#"["\u0001u0000"]"#, false),
+            ("0", false),
+        ] {
+            assert_eq!(contains_nul(text), nul, "{text}");
         }
     }
 }

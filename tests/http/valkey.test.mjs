@@ -522,11 +522,15 @@ for (const kind of KINDS) {
         }
       });
     } else {
-      test("a user id of up to 255 characters is accepted", async () => {
-        for (const long of [uid().padEnd(255, "x")]) {
+      test("a user id of up to 255 characters is accepted, a longer one refused", async () => {
+        const id = uid();
+        for (const long of [id.padEnd(255, "x"), id + "😀".repeat(255 - id.length)]) {
           await store(kind, long, "1");
           await reads(kind, long, "1");
         }
+        refused(await postText(kind.path(id.padEnd(256, "x")), kind.wrap("1")), 400);
+        refused(await get(kind.path(id.padEnd(256, "x"))), 400);
+        refused(await del(kind.path(id.padEnd(256, "x"))), 400);
       });
     }
 

@@ -393,21 +393,20 @@ async fn save_profile<H: Host>(
     user: String,
     object: &Object<'_>,
 ) -> Result<Answer, Error> {
-    let field = |names: &[&str]| {
-        let Some((name, text)) = names
-            .iter()
-            .find_map(|name| object.field(name).map(|text| (*name, text)))
-        else {
+    let field = |name: &str| {
+        let Some(text) = object.field(name) else {
             return Ok(None);
         };
         match text {
             "null" => Ok(Some("{}".to_owned())),
-            text if text.starts_with('{') => Ok(Some(text.to_owned())),
+            text if text.starts_with('{') => storable(name, text).map(Some),
             _ => Err(Error::bad(format!("{name} must be an object or null"))),
         }
     };
-    let preferences = field(&["preferences"])?;
-    let measurements = field(&["body_measurements", "bodyMeasurements"])?;
+    let preferences = field("preferences")?;
+    // Both are checked; the older name counts only alone.
+    let (measurements, former) = (field("body_measurements")?, field("bodyMeasurements")?);
+    let measurements = measurements.or(former);
     let email = format!("{}@users.invalid", hex(&Sha256::digest(&user)));
     let key = copy_key("profile", &user);
     let statement = Statement {
@@ -418,12 +417,21 @@ async fn save_profile<H: Host>(
     with_members(&stored, "\"success\":true")
 }
 
+/// JSON that a `jsonb` column takes.
+fn storable(name: &str, text: &str) -> Result<String, Error> {
+    if json::contains_nul(text) {
+        return Err(Error::bad(format!("{name} must not contain \\u0000")));
+    }
+    Ok(text.to_owned())
+}
+
 async fn place_order<H: Host>(tiers: &Tiers<H>, object: &Object<'_>) -> Result<Answer, Error> {
     let user = id(object, "user_id")?;
     let items = object
         .field("items")
         .filter(|text| text.starts_with('['))
-        .ok_or_else(|| Error::bad("items must be an array"))?;
+        .ok_or_else(|| Error::bad("items must be an array"))
+        .and_then(|text| storable("items", text))?;
     let total = object.field("total_amount").unwrap_or_default();
     if !total
         .parse::<f64>()
@@ -447,7 +455,7 @@ async fn place_order<H: Host>(tiers: &Tiers<H>, object: &Object<'_>) -> Result<A
         parameters: vec![
             Some(order.clone()),
             Some(user),
-            Some(items.to_owned()),
+            Some(items),
             Some(total.to_owned()),
             Some(status),
         ],

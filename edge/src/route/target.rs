@@ -105,7 +105,7 @@ impl Target {
             ["valkey", "session", id] => Self::Session(key(id)?),
             ["valkey", "session", id, "touch"] => Self::Touch(key(id)?),
             ["valkey", "cache", one, id] if Typed::named(one).is_some() => {
-                Self::Typed(Typed::named(one).ok_or(Error::NotFound)?, key(id)?)
+                Self::Typed(Typed::named(one).ok_or(Error::NotFound)?, user_id(id)?)
             }
             ["valkey", "cache", rest @ ..] if !rest.is_empty() => {
                 Self::Generic(generic_key(&rest.join("/"))?)
@@ -195,8 +195,11 @@ impl Query<'_> {
             return Err(Error::bad(format!("{name} is given more than once")));
         }
         let text = decode(&value.replace('+', " "))?;
-        if text.len() > limits::KEY_BYTES_MAX {
-            return Err(Error::bad(format!("{name} is too long")));
+        if text.chars().count() > limits::ID_CHARS_MAX {
+            return Err(Error::bad(format!(
+                "{name} has at most {} characters",
+                limits::ID_CHARS_MAX
+            )));
         }
         Ok(Some(text).filter(|text| !text.is_empty()))
     }
