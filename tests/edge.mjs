@@ -4,6 +4,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -83,6 +84,16 @@ export async function stores({ empty = false } = {}) {
     if (child.exitCode === null) await once(child, "exit");
   };
   return { settings: { DATABASE_URL, VALKEY_URL }, ...pids, close };
+}
+
+/** A port that was free a moment ago, for programs that must be told one. */
+export async function freePort() {
+  const server = net.createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address();
+  server.close();
+  await once(server, "close");
+  return port;
 }
 
 /** What a child says, line by line, and a promise that fails when it ends. */

@@ -10,21 +10,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { promisify } from "node:util";
-import { ROOT, stores } from "../edge.mjs";
+import { ROOT, freePort, stores } from "../edge.mjs";
 
 const SIM = `${ROOT}target/debug/sim`;
 
 const data = await mkdtemp(join(tmpdir(), "shepherd-edge-run-"));
 after(() => rm(data, { recursive: true, force: true }));
-
-async function freePort() {
-  const server = net.createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
-}
 
 /** `sim dev` with exactly these variables beside PATH and HOME, and what it says. */
 function dev(variables, ...words) {
