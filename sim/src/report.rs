@@ -4,25 +4,19 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table};
+use comfy_table::{
+    Attribute, Cell, CellAlignment, Color, ContentArrangement, LineStyle, Table, TableStyle,
+};
 
 use crate::replay::{Outcome, Tally};
 use crate::workload::Operation;
 
-const HEADER: [&str; 11] = [
-    "operation",
-    "requests",
-    "L1 %",
-    "L2 %",
-    "L3 %",
-    "errors",
-    "p50 ms",
-    "p95 ms",
-    "p99 ms",
-    "target",
-    "at p95",
-];
+const BEFORE_ERRORS: [&str; 5] = ["operation", "requests", "L1 %", "L2 %", "L3 %"];
+const AFTER_ERRORS: [&str; 5] = ["p50 ms", "p95 ms", "p99 ms", "target", "at p95"];
+/// A rule under the header and no other.
+const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::new('─', '─', '─', '─'));
+/// Spaces on the left and right of a cell; two between columns fit 100 characters.
+const PADDING: (u16, u16) = (0, 2);
 
 /// Whether a target holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,25 +38,33 @@ pub fn verdict(operation: Operation, tally: &Tally) -> Verdict {
     }
 }
 
-/// The table, with colours when it goes to a terminal.
+/// The table, with colours when it goes to a terminal. It has a column for
+/// errors only when there are any.
 pub fn table(outcome: &Outcome) -> String {
+    let with_errors = outcome.tallies.values().any(|tally| tally.errors > 0);
+    let errors = with_errors.then_some("errors");
+    let header = BEFORE_ERRORS.into_iter().chain(errors).chain(AFTER_ERRORS);
     let mut table = Table::new();
     table
-        .load_style(UTF8_FULL_CONDENSED)
+        .load_style(STYLE)
         .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(HEADER.map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
+        .set_header(header.map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
     for operation in Operation::ALL {
         if let Some(tally) = outcome.tallies.get(&operation) {
-            table.add_row(row(operation, tally));
+            table.add_row(row(operation, tally, with_errors));
         }
     }
-    for column in table.column_iter_mut().skip(1).take(HEADER.len() - 2) {
-        column.set_cell_alignment(CellAlignment::Right);
+    for column in table.column_iter_mut() {
+        column.set_padding(PADDING);
+        // The first is a name and the last a verdict.
+        if (1..BEFORE_ERRORS.len() + AFTER_ERRORS.len() - 1).contains(&column.index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
     }
-    table.to_string()
+    table.trim_fmt()
 }
 
-fn row(operation: Operation, tally: &Tally) -> Vec<Cell> {
+fn row(operation: Operation, tally: &Tally, with_errors: bool) -> Vec<Cell> {
     let known = tally.l1 + tally.l2 + tally.l3;
     let l3 = if operation.has_l3() {
         share(tally.l3, known)
@@ -79,10 +81,12 @@ fn row(operation: Operation, tally: &Tally) -> Vec<Cell> {
     ]
     .map(Cell::new)
     .to_vec();
-    cells.push(match tally.errors {
-        0 => Cell::new("0"),
-        errors => Cell::new(errors).fg(Color::Red),
-    });
+    if with_errors {
+        cells.push(match tally.errors {
+            0 => Cell::new("0"),
+            errors => Cell::new(errors).fg(Color::Red),
+        });
+    }
     cells.extend([0.5, 0.95, 0.99].map(|quantile| Cell::new(latency(quantile))));
     cells.push(Cell::new(
         operation
@@ -122,16 +126,18 @@ pub fn notes(outcome: &Outcome) -> String {
         .sum();
     let absent: u64 = outcome.tallies.values().map(|tally| tally.absent).sum();
     let mut notes = format!(
-        "{sent} requests in {:.1} s over {} connections, as fast as the answers came: an hour of a shop's log in seconds. \
-         The order and the popularity of keys are recorded, the kinds of requests are synthetic.\n",
+        "{sent} requests in {:.1} s over {} connections, as fast as the answers came: an hour of a\n\
+         shop's log in seconds. The order and the popularity of keys are recorded, the kinds of\n\
+         requests are synthetic.\n",
         outcome.elapsed.as_secs_f64(),
         outcome.connections
     );
     if let Some(floor) = outcome.tallies.get(&Operation::Floor) {
         let _ = writeln!(
             notes,
-            "Each time includes the local server in front of the Worker (wrangler's dev proxy, which caps near 500 requests/s): \
-             a request that asks no tier at all takes {} ms (p50), {} ms (p95).",
+            "Each time includes the local server in front of the Worker (wrangler's dev proxy, which\n\
+             caps near 500 requests/s): the row \"{}\" asks no tier and takes {} ms (p50), {} ms (p95).",
+            Operation::Floor.name(),
             milliseconds(floor.latency_us.value_at_quantile(0.5)),
             milliseconds(floor.latency_us.value_at_quantile(0.95))
         );
@@ -215,6 +221,7 @@ mod tests {
             "{table}"
         );
         assert!(table.contains("50.0") && table.contains("met"), "{table}");
+        assert!(!table.contains("errors"), "{table}");
         Ok(())
     }
 }

@@ -69,10 +69,10 @@ impl Operation {
             Self::Profile => "user profile",
             Self::Orders => "orders of a user",
             Self::Conversation => "conversation",
-            Self::TouchSession => "touch session (write)",
-            Self::StoreContext => "store context (write)",
-            Self::VoiceQuery => "voice query, whole flow",
-            Self::Floor => "unknown path (no tier)",
+            Self::TouchSession => "touch session",
+            Self::StoreContext => "store context",
+            Self::VoiceQuery => "voice query (all)",
+            Self::Floor => "unknown path",
         }
     }
 
