@@ -1,7 +1,9 @@
 # The commands of the README.
 
-.PHONY: run test
+.PHONY: bench run test
 run:
 	@scripts/run
 test:
 	@scripts/test
+bench:
+	@cargo bench --package shepherd-edge
