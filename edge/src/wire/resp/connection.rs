@@ -63,21 +63,26 @@ impl Login {
     }
 
     /// What the server said when it refused us, for logs and for people.
-    ///
-    /// Servers repeat arguments in errors, cut short and escaped. So its text is
-    /// shown only when no four bytes in a row are also in the password.
     fn refused(&self, error: &ServerError) -> WireError {
+        WireError::Refused(self.showable(error).to_string())
+    }
+
+    /// An error as it may be shown.
+    ///
+    /// Servers repeat arguments in errors, cut short and escaped, and a hostile
+    /// one repeats what it likes. So its text is kept only when no four bytes in
+    /// a row are also in the password.
+    fn showable(&self, error: &ServerError) -> ServerError {
         const SHOWN_CHARS_MAX: usize = 200;
         let shown = |text: &str| -> Option<String> {
             let text: String = text.chars().take(SHOWN_CHARS_MAX).collect();
             (!self.gives_password_away(&text)).then_some(text)
         };
-        let code = shown(&error.code).unwrap_or_else(|| "an error".to_owned());
-        WireError::Refused(match shown(&error.message) {
-            Some(message) if message.is_empty() => code,
-            Some(message) => format!("{code} {message}"),
-            None => format!("{code} (its text is withheld: it may repeat the password)"),
-        })
+        ServerError {
+            code: shown(&error.code).unwrap_or_else(|| "an error".to_owned()),
+            message: shown(&error.message)
+                .unwrap_or_else(|| "(its text is withheld: it may repeat the password)".to_owned()),
+        }
     }
 
     fn gives_password_away(&self, text: &str) -> bool {
@@ -257,7 +262,10 @@ impl Connection {
             },
             stage @ (Stage::Resp2 { .. } | Stage::LoggedIn) => {
                 self.stage = stage;
-                self.replies.push(reply);
+                self.replies.push(match reply {
+                    Reply::Error(error) => Reply::Error(self.login.showable(&error)),
+                    reply => reply,
+                });
                 self.due = self.due.saturating_sub(1);
                 if self.due == 0 {
                     self.complete_flight()?;

@@ -68,7 +68,8 @@ impl Reply {
 pub struct ServerError {
     /// The first word, for programs: `WRONGTYPE`, `LOADING`, `NOAUTH`, `OOM`.
     pub code: String,
-    /// The rest, for people. It may repeat arguments of the command.
+    /// The rest, for people. It may repeat arguments of the command. A reply's
+    /// is cut short, and withheld where it could give the password away.
     pub message: String,
 }
 
