@@ -74,6 +74,8 @@ pub const CANCEL_DEADLINE_MS: u64 = 1_000;
 /// A body over the limit is still read for so long, and thrown away: a client
 /// that cannot finish sending does not read the answer.
 pub const DISCARDED_BODY_BYTES_MAX: usize = 4 * REQUEST_BODY_BYTES_MAX;
+/// A line of the log, in which a server's own words can stand.
+pub const LOG_LINE_CHARS_MAX: usize = 1200;
 
 /// Largest entry that L1 takes, as a fraction of its size: one value must not
 /// push out all others.

@@ -13,7 +13,7 @@ use std::io;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::limits::{DISCARDED_BODY_BYTES_MAX, REQUEST_BODY_BYTES_MAX};
+use crate::limits::{DISCARDED_BODY_BYTES_MAX, LOG_LINE_CHARS_MAX, REQUEST_BODY_BYTES_MAX};
 
 /// Where a store listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +64,8 @@ pub trait Host: Clone + 'static {
     fn defer(&self, work: impl Future<Output = ()> + 'static);
     /// Unguessable bytes.
     fn random(&self) -> [u8; 16];
-    /// One line for the operator. Never contains a secret.
+    /// One line for the operator, however the text is made: servers have a say
+    /// in it. Never contains a secret.
     fn log(&self, line: &str);
 }
 
@@ -93,6 +94,16 @@ impl Body {
     fn finish(self) -> Option<Bytes> {
         (self.seen <= REQUEST_BODY_BYTES_MAX).then(|| Bytes::from(self.kept))
     }
+}
+
+/// A text as one line of a log: without what would begin another line or steer
+/// a terminal, and cut where it is longer than anybody reads.
+#[cfg_attr(not(any(feature = "native", target_arch = "wasm32")), allow(dead_code))]
+fn one_line(text: &str) -> String {
+    text.chars()
+        .take(LOG_LINE_CHARS_MAX)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 #[cfg_attr(not(any(feature = "native", target_arch = "wasm32")), allow(dead_code))]

@@ -77,7 +77,7 @@ impl Host for Native {
     }
 
     fn log(&self, line: &str) {
-        eprintln!("{line}");
+        eprintln!("{}", super::one_line(line));
     }
 }
 

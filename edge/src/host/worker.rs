@@ -69,7 +69,7 @@ impl Host for Workers {
     }
 
     fn log(&self, line: &str) {
-        worker::console_error!("{line}");
+        worker::console_error!("{}", super::one_line(line));
     }
 }
 
