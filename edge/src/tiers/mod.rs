@@ -486,13 +486,18 @@ fn readable(bytes: &[u8]) -> Option<Bytes> {
     })
 }
 
+fn is_json(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| json::check(text).is_ok())
+}
+
 /// The answer of the read script: a copy with its age, or whether we may fill.
+/// A copy that is no JSON is none: it is sent to callers as it is.
 fn copy(reply: Option<&Reply>) -> (Option<(u64, Option<Bytes>)>, InL2) {
     let Some(Reply::Array(parts)) = reply else {
         return (None, InL2::Unavailable);
     };
     match parts.as_slice() {
-        [Reply::Integer(age_ms), Reply::Bulk(body)] => {
+        [Reply::Integer(age_ms), Reply::Bulk(body)] if body.is_empty() || is_json(body) => {
             let body = (!body.is_empty()).then(|| Bytes::copy_from_slice(body));
             (Some((u64::try_from(*age_ms).unwrap_or(0), body)), InL2::Yes)
         }
