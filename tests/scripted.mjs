@@ -33,13 +33,9 @@ export async function scripted(script) {
   server.port = listener.address().port;
   /** Waits until the clients have closed every connection; whether they did. */
   server.idle = async (within_ms = 3_000) => {
-    const late = AbortSignal.timeout(within_ms);
-    try {
-      for (const socket of [...open]) if (!socket.closed) await once(socket, "close", { signal: late });
-    } catch {
-      return false;
-    }
-    return true;
+    const closed = (socket) => new Promise((resolve) => (socket.closed ? resolve() : socket.once("close", resolve)));
+    const late = pause(within_ms, false, { ref: false });
+    return Promise.race([Promise.all([...open].map(closed)).then(() => true), late]);
   };
   server.close = () => {
     open.forEach((socket) => socket.destroy());
