@@ -47,6 +47,9 @@ pub const PG_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const PG_RESULT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Columns of a result: our widest table has fourteen.
 pub const PG_COLUMNS_MAX: usize = 256;
+/// The name of a column, which stands in the JSON of every row. A server has 63
+/// unless it was built with another NAMEDATALEN.
+pub const PG_NAME_BYTES_MAX: usize = 1024;
 /// Messages before the server is ready for a query (parameters, notices).
 pub const PG_STARTUP_MESSAGES_MAX: usize = 256;
 /// SCRAM iterations: PostgreSQL's default is 4096; each costs CPU time that a

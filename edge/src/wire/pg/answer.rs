@@ -11,7 +11,7 @@ use postgres_protocol::message::backend::{
     DataRowBody, ErrorResponseBody, Message, RowDescriptionBody,
 };
 
-use crate::limits::PG_COLUMNS_MAX;
+use crate::limits::{PG_COLUMNS_MAX, PG_NAME_BYTES_MAX};
 use crate::wire::WireError;
 
 /// How much of a server's error message is kept: it goes into a log line.
@@ -288,6 +288,9 @@ fn columns(body: &RowDescriptionBody) -> Result<Vec<Column>, WireError> {
             return Err(WireError::Protocol(
                 "a column in binary, which we never ask for",
             ));
+        }
+        if field.name().len() > PG_NAME_BYTES_MAX {
+            return Err(WireError::Limit("the name of a column"));
         }
         columns.push(Column {
             name: field.name().to_owned(),

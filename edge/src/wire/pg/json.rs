@@ -4,11 +4,15 @@
 //! sent, and a `jsonb` its text; both are checked, because they come from the
 //! network. Which columns there are, and what they mean, is not known here.
 
+use std::io;
+
 use serde_json::value::RawValue;
 
 use super::answer::{Row, Rows};
 use crate::limits::PG_RESULT_BYTES_MAX;
 use crate::wire::WireError;
+
+const TOO_LONG: WireError = WireError::Limit("the JSON of one result");
 
 /// OIDs of `pg_type` that never change (`pg_type.dat` in the server's source).
 mod oid {
@@ -32,7 +36,7 @@ impl Rows {
     /// A field is not what its type says, or the text grows beyond the limit
     /// of a result.
     pub fn json_array(&self) -> Result<Vec<u8>, WireError> {
-        let keys = self.json_keys();
+        let keys = self.json_keys()?;
         let keys_bytes: usize = keys.iter().map(Vec::len).sum();
         let rows_bytes: usize = self.rows.iter().map(Row::bytes).sum();
         let guess = rows_bytes.saturating_add(keys_bytes.saturating_mul(self.len()));
@@ -57,17 +61,17 @@ impl Rows {
             return Ok(b"null".to_vec());
         };
         let mut out = Vec::with_capacity(row.bytes());
-        self.write_object(row, &self.json_keys(), &mut out)?;
+        self.write_object(row, &self.json_keys()?, &mut out)?;
         Ok(out)
     }
 
     /// `"name":` of every column.
-    fn json_keys(&self) -> Vec<Vec<u8>> {
+    fn json_keys(&self) -> Result<Vec<Vec<u8>>, WireError> {
         let key = |name: &str| {
             let mut key = Vec::with_capacity(name.len() + 3);
-            write_string(name, &mut key);
+            write_string(name, &mut key)?;
             key.push(b':');
-            key
+            Ok(key)
         };
         self.columns
             .iter()
@@ -93,9 +97,9 @@ impl Rows {
                 Some(text) => write_value(column.type_oid, text, out)?,
                 None => out.extend_from_slice(b"null"),
             }
-            // Keys and escapes make the text longer than what came in.
+            // Keys make the text longer than what came in.
             if out.len() > PG_RESULT_BYTES_MAX {
-                return Err(WireError::Limit("the JSON of one result"));
+                return Err(TOO_LONG);
             }
         }
         out.push(b'}');
@@ -123,8 +127,8 @@ fn write_value(type_oid: u32, text: &str, out: &mut Vec<u8>) -> Result<(), WireE
                 .map_err(|_| WireError::Protocol("a JSON value that is none"))?;
             out.extend_from_slice(value.get().as_bytes());
         }
-        oid::TIMESTAMP | oid::TIMESTAMPTZ => write_timestamp(type_oid, text, out),
-        _ => write_string(text, out),
+        oid::TIMESTAMP | oid::TIMESTAMPTZ => write_timestamp(type_oid, text, out)?,
+        _ => write_string(text, out)?,
     }
     Ok(())
 }
@@ -134,9 +138,10 @@ fn write_value(type_oid: u32, text: &str, out: &mut Vec<u8>) -> Result<(), WireE
 ///
 /// What has no such form stays as the server writes it: years before Christ and
 /// after 9999, and a `timestamptz` that is not in the UTC we asked for.
-fn write_timestamp(type_oid: u32, text: &str, out: &mut Vec<u8>) {
+fn write_timestamp(type_oid: u32, text: &str, out: &mut Vec<u8>) -> Result<(), WireError> {
     if matches!(text, "infinity" | "-infinity") {
-        return out.extend_from_slice(b"null");
+        out.extend_from_slice(b"null");
+        return Ok(());
     }
     let local = if type_oid == oid::TIMESTAMPTZ {
         text.strip_suffix("+00")
@@ -150,6 +155,7 @@ fn write_timestamp(type_oid: u32, text: &str, out: &mut Vec<u8>) {
             out.push(b'T');
             out.extend_from_slice(time.as_bytes());
             out.extend_from_slice(b"Z\"");
+            Ok(())
         }
         None => write_string(text, out),
     }
@@ -217,7 +223,24 @@ fn split_digits(text: &[u8]) -> (&[u8], &[u8]) {
     text.split_at_checked(digits).unwrap_or((text, &[]))
 }
 
-fn write_string(text: &str, out: &mut Vec<u8>) {
-    // Writing a string into memory cannot fail.
-    let _ = serde_json::to_writer(out, text);
+fn write_string(text: &str, out: &mut Vec<u8>) -> Result<(), WireError> {
+    serde_json::to_writer(Bounded(out), text).map_err(|_| TOO_LONG)
+}
+
+/// Text that stops growing at the limit of a result, also within one string:
+/// escapes can make it six times as long as what came.
+struct Bounded<'a>(&'a mut Vec<u8>);
+
+impl io::Write for Bounded<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len().saturating_add(bytes.len()) > PG_RESULT_BYTES_MAX {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

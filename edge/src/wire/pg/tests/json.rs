@@ -2,7 +2,7 @@
 
 use super::server::rows as answer;
 use super::*;
-use crate::limits::PG_RESULT_BYTES_MAX;
+use crate::limits::{PG_NAME_BYTES_MAX, PG_RESULT_BYTES_MAX};
 
 fn rows(columns: &[(&str, u32)], fields: &[Vec<Option<&[u8]>>]) -> Rows {
     answer_to_one(&answer(columns, fields))
@@ -172,12 +172,23 @@ fn arrays_objects_and_nulls() {
 
 #[test]
 fn long_keys_cannot_multiply_without_end() {
-    let name = "k".repeat(1 << 20);
+    let name = "k".repeat(PG_NAME_BYTES_MAX);
     let row: Vec<Option<&[u8]>> = vec![None];
     let many = rows(
         &[(name.as_str(), 25)],
-        &vec![row; PG_RESULT_BYTES_MAX >> 20],
+        &vec![row; PG_RESULT_BYTES_MAX / PG_NAME_BYTES_MAX],
     );
     assert!(matches!(many.json_array(), Err(WireError::Limit(_))));
     assert!(many.json_object(0).is_ok());
+    let name = "k".repeat(PG_NAME_BYTES_MAX + 1);
+    let refused = answer_to_one(&answer(&[(name.as_str(), 25)], &[]));
+    assert!(refused.answers.is_empty());
+}
+
+#[test]
+fn escapes_stop_at_the_limit_within_one_string() {
+    let text = vec![1; PG_RESULT_BYTES_MAX / 4];
+    let one = rows(&[("v", 25)], &[vec![Some(text.as_slice())]]);
+    assert!(matches!(one.json_object(0), Err(WireError::Limit(_))));
+    assert!(matches!(one.json_array(), Err(WireError::Limit(_))));
 }
