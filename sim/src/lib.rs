@@ -13,6 +13,7 @@
 //! Only [`dev`] and the command line know all of the others.
 
 pub mod cache_status;
+pub mod certificate;
 pub mod checkout;
 pub mod child;
 pub mod database;

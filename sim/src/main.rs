@@ -12,7 +12,7 @@ use serde_json::json;
 use sim::dev::{self, Load, Options};
 use sim::replay::Edge;
 use sim::stores::{Data, Stores};
-use sim::{checkout, database, schema};
+use sim::{certificate, checkout, database, schema};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -65,6 +65,15 @@ enum Command {
         #[arg(long)]
         database_url: Option<String>,
     },
+    /// Make a certificate authority and a server certificate for tests, print them as one line of JSON
+    Certificate {
+        /// A name or IP address of the server; may be repeated
+        #[arg(long, required = true)]
+        host: Vec<String>,
+        /// One that was valid some time ago
+        #[arg(long)]
+        expired: bool,
+    },
     /// Replay recorded traffic against a running edge and print the table
     ReplaySample {
         #[arg(long, default_value_t = format!("http://127.0.0.1:{}", dev::PORT_DEFAULT))]
@@ -109,6 +118,14 @@ async fn run(command: Command) -> Result<ExitCode> {
                 .context("which database? Set DATABASE_URL or give --database-url")?;
             schema::apply(&database::connect(&url).await?).await?;
             println!("The tables are in place.");
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Certificate { host, expired } => {
+            let made = certificate::make(host, expired)?;
+            println!(
+                "{}",
+                json!({"ca": made.authority, "cert": made.certificate, "key": made.key})
+            );
             Ok(ExitCode::SUCCESS)
         }
         Command::ReplaySample { url, load } => {
