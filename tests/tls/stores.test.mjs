@@ -5,10 +5,12 @@ import assert from "node:assert/strict";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import tls from "node:tls";
 import { after, before, describe, test } from "node:test";
 import pg from "pg";
 import { native, stores, workerd } from "../edge.mjs";
 import { ask, unavailable } from "../observe.mjs";
+import { KEY, LET_IN, Peer, READY, errorResponse, int32, message, request, scripted, startup, statement } from "../scripted.mjs";
 import { certificate, tlsProxy } from "../tls-proxy.mjs";
 
 const WITHIN_MS = 10_000;
@@ -220,6 +222,39 @@ describe("TLS to the stores", () => {
             assert.ok(!edge.log().includes("cannot cancel"), edge.log());
           }));
       }
+
+      test("PostgreSQL, a server that repeats the password it was given: 503, and it is in no log", async () => {
+        const words = (severity, code) => errorResponse({ S: severity, V: severity, C: code, M: `no entry with ${password}` });
+        const ends = [
+          async (peer) => peer.send(words("FATAL", "28P01")),
+          async (peer) => { await peer.send(LET_IN, KEY, READY); await statement(peer); await peer.send(words("ERROR", "XX000"), READY); },
+          async (peer) => { await peer.send(LET_IN, KEY, READY); await statement(peer); await peer.send(words("FATAL", "57P01")); },
+        ];
+        const server = await scripted(() => {});
+        let edge;
+        try {
+          edge = await start(host, { DATABASE_URL: through(real.settings.DATABASE_URL, server, { mode: "verify-full" }) });
+          for (const end of ends) {
+            let given;
+            server.script = async (plain) => {
+              await startup(plain);
+              await plain.send("S");
+              const peer = new Peer(new tls.TLSSocket(plain.socket, { isServer: true, cert: good.cert, key: good.key }));
+              if ((await startup(peer)).subarray(0, 4).equals(CANCEL)) return;
+              await peer.send(message("R", int32(3)));
+              given = (await request(peer)).body.toString();
+              await end(peer);
+            };
+            unavailable(await ask(edge, ROWS, { within_ms: WITHIN_MS }), { status: 503, secrets: [password] });
+            assert.equal(given, `${password}\0`);
+            assert.ok(!edge.log().includes(password), edge.log());
+          }
+          assert.deepEqual(server.failures, []);
+        } finally {
+          await edge?.close();
+          server.close();
+        }
+      });
 
       describe("a server that asks for", () => {
         const secret = "a-password-of-its-own";

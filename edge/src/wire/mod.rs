@@ -65,3 +65,20 @@ impl fmt::Display for WireError {
 }
 
 impl std::error::Error for WireError {}
+
+/// What stands in the place of a server's text that [`gives_away`] a secret.
+const WITHHELD: &str = "(its text is withheld: it may repeat the password)";
+
+/// Whether a server's text may repeat a secret.
+///
+/// Servers cut and escape what they repeat, so that four bytes in a row are
+/// enough to tell.
+fn gives_away(text: &str, secret: &str) -> bool {
+    const TELLING_BYTES: usize = 4;
+    let part_bytes = secret.len().min(TELLING_BYTES);
+    part_bytes > 0
+        && secret.as_bytes().windows(part_bytes).any(|part| {
+            let mut shown = text.as_bytes().windows(part_bytes);
+            shown.any(|shown| shown == part)
+        })
+}

@@ -17,7 +17,7 @@ use super::authentication::{Authentication, Next};
 use super::frame::Frames;
 use super::{Login, SslMode, Statement, encryption};
 use crate::limits::PG_STARTUP_MESSAGES_MAX;
-use crate::wire::{Machine, Wants, WireError};
+use crate::wire::{Machine, WITHHELD, Wants, WireError, gives_away};
 
 /// The protocol counts parameters in 16 bits ("Bind").
 const PARAMETERS_MAX: usize = u16::MAX as usize;
@@ -232,7 +232,9 @@ impl Connection {
     /// "Start-up" in "Message Flow".
     fn take_startup_message(&mut self, message: Message) -> Result<(), WireError> {
         let message = match message {
-            Message::ErrorResponse(body) => return Err(ServerError::read(&body)?.refusal()),
+            Message::ErrorResponse(body) => {
+                return Err(self.showable(ServerError::read(&body)?).refusal());
+            }
             Message::NoticeResponse(_) => return Ok(()),
             message => message,
         };
@@ -244,7 +246,6 @@ impl Connection {
             }
             if next == Next::Accepted {
                 self.phase = Phase::Startup;
-                self.login.password = None;
             }
             return Ok(());
         }
@@ -273,7 +274,7 @@ impl Connection {
             | Message::ParameterStatus(_)
             | Message::NotificationResponse(_) => Ok(()),
             Message::ErrorResponse(body) if ServerError::read(&body)?.is_fatal() => {
-                self.take_fatal(ServerError::read(&body)?)
+                self.take_fatal(self.showable(ServerError::read(&body)?))
             }
             _ if self.statements_sent == 0 => {
                 Err(WireError::Protocol("a message that answers nothing"))
@@ -283,6 +284,7 @@ impl Connection {
                     return Err(WireError::Protocol("an unknown transaction status"));
                 }
                 let answer = mem::take(&mut self.progress).finish()?;
+                let answer = answer.map_err(|error| self.showable(error));
                 self.answers.push_back(answer);
                 self.statements_sent -= 1;
                 self.frames.start_over();
@@ -293,6 +295,16 @@ impl Connection {
                 Ok(())
             }
         }
+    }
+
+    /// An error as it may be logged: a server that was given the password may
+    /// repeat it.
+    fn showable(&self, mut error: ServerError) -> ServerError {
+        let password = self.login.password.as_deref().unwrap_or_default();
+        if gives_away(&error.message, password) {
+            error.message = WITHHELD.to_owned();
+        }
+        error
     }
 
     /// The server ends the connection, for instance because it is shut down.

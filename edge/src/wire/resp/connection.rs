@@ -24,7 +24,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::decode::Decoder;
 use super::{Command, Reply, ServerError};
-use crate::wire::{Machine, Wants, WireError};
+use crate::wire::{Machine, WITHHELD, Wants, WireError, gives_away};
 
 /// Who we are. Neither of the two: the server's default user, without password.
 #[derive(Clone)]
@@ -69,32 +69,18 @@ impl Login {
 
     /// An error as it may be shown.
     ///
-    /// Servers repeat arguments in errors, cut short and escaped, and a hostile
-    /// one repeats what it likes. So its text is kept only when no four bytes in
-    /// a row are also in the password.
+    /// Servers repeat arguments in errors, and a hostile one what it likes.
     fn showable(&self, error: &ServerError) -> ServerError {
         const SHOWN_CHARS_MAX: usize = 200;
+        let password = self.password.as_deref().unwrap_or_default();
         let shown = |text: &str| -> Option<String> {
             let text: String = text.chars().take(SHOWN_CHARS_MAX).collect();
-            (!self.gives_password_away(&text)).then_some(text)
+            (!gives_away(&text, password)).then_some(text)
         };
         ServerError {
             code: shown(&error.code).unwrap_or_else(|| "an error".to_owned()),
-            message: shown(&error.message)
-                .unwrap_or_else(|| "(its text is withheld: it may repeat the password)".to_owned()),
+            message: shown(&error.message).unwrap_or_else(|| WITHHELD.to_owned()),
         }
-    }
-
-    fn gives_password_away(&self, text: &str) -> bool {
-        const TELLING_BYTES: usize = 4;
-        let password = self.password.as_deref().unwrap_or_default().as_bytes();
-        let part_bytes = password.len().min(TELLING_BYTES);
-        part_bytes > 0
-            && password.windows(part_bytes).any(|part| {
-                text.as_bytes()
-                    .windows(part_bytes)
-                    .any(|shown| shown == part)
-            })
     }
 }
 
