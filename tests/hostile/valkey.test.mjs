@@ -12,7 +12,7 @@ import { HELLO, bulk, passOn, scripted } from "../scripted.mjs";
 
 const DEADLINE_MS = 250;
 /** About an answer at all, on a busy machine: no benchmark. */
-const WITHIN_MS = DEADLINE_MS + 4_000;
+const WITHIN_MS = DEADLINE_MS + 10_000;
 const MIB = 1024 * 1024;
 /**
  * What a flight may cost beyond RESP_FLIGHT_BYTES_MAX: the slack of growing buffers, a copy on its
@@ -20,8 +20,8 @@ const MIB = 1024 * 1024;
  * and at 128 MB in production.
  */
 const MARGIN_MIB = { "Wasm in workerd": 320, "native build": 64 };
-/** How much the last rounds may take beyond the first ones. */
-const GROWTH_MIB = 32;
+/** How much the last rounds may take beyond the first ones: far less than the replies of one round each. */
+const GROWTH_MIB = 128;
 const { RESP_BULK_BYTES_MAX, RESP_DEPTH_MAX, RESP_ELEMENTS_MAX, RESP_FLIGHT_BYTES_MAX, RESP_LINE_BYTES_MAX } = LIMITS;
 
 const KEY = "hostile";
@@ -296,18 +296,18 @@ describe("a hostile server instead of Valkey", { concurrency: true }, () => {
       test(`what has no end is not kept, also when it comes 20 times`, async (context) => {
         const count = await counted(edge, WITHIN_MS);
         const peaks = [];
+        const chosen = ENDLESS.filter(([name]) => /^(a value as long|elements|large push|attributes)/.test(name));
+        assert.equal(chosen.length, 4);
         for (let round = 0; round < 20; round++) {
           forgetPeak(edge.pid);
-          for (const [, script] of [ENDLESS[0], ENDLESS[7], ENDLESS[12], ENDLESS[13]]) {
-            server.script = script;
-            unavailable(await ask(edge, PATH, { within_ms: WITHIN_MS }), { secrets });
-          }
+          server.script = chosen[round % chosen.length][1];
+          unavailable(await ask(edge, PATH, { within_ms: WITHIN_MS }), { secrets });
           peaks.push(Math.round(memory(edge.pid).peak));
         }
         context.diagnostic(`${host}: ${Math.round(fresh)} MiB when fresh, peaks of the rounds ${peaks.join(" ")}`);
         const most = fresh + RESP_FLIGHT_BYTES_MAX / MIB + MARGIN_MIB[host];
         assert.ok(Math.max(...peaks) <= most, `more than ${Math.round(most)} MiB: ${peaks}`);
-        assert.ok(peaks.at(-1) <= peaks[4] + GROWTH_MIB, `it grows from round to round: ${peaks}`);
+        assert.ok(Math.max(...peaks.slice(-4)) <= Math.max(...peaks.slice(0, 8)) + GROWTH_MIB, `it grows from round to round: ${peaks}`);
         await goesOn(count);
       });
     });
