@@ -7,8 +7,8 @@
 //!
 //! What is deliberately not known here: commands, and which reply belongs to
 //! which. Nothing here recurses, and no number that the server sent makes it
-//! reserve memory: what it holds grows with what it was sent, up to
-//! [`RESP_FLIGHT_BYTES_MAX`].
+//! reserve memory for more than a few values: what it holds grows with what it
+//! was sent, up to [`RESP_FLIGHT_BYTES_MAX`].
 
 use bytes::{Buf, BytesMut};
 
@@ -20,6 +20,9 @@ use crate::limits::{
 use crate::wire::WireError;
 
 const CRLF: &[u8] = b"\r\n";
+/// A vector that grows begins with room for so many: too much for the small
+/// aggregates that a server can send by the hundred thousand.
+const ITEMS_AT_FIRST_MAX: usize = 4;
 /// The first bytes of all that we take. Attributes (`|`) come from the RESP3
 /// specification; its streamed parts (`;`, `.`) are left out on purpose.
 const TYPES: &[u8] = b"+-:$*_#,(!=%~>|";
@@ -229,10 +232,11 @@ impl Decoder {
         if kind == AggregateKind::Push && !self.open.is_empty() {
             return Err(WireError::Protocol("a push message within a reply"));
         }
+        let at_first = if kind.is_skipped() { 0 } else { missing };
         let aggregate = Aggregate {
             kind,
             missing,
-            items: Vec::new(),
+            items: Vec::with_capacity(at_first.min(ITEMS_AT_FIRST_MAX)),
         };
         if missing == 0 {
             return Ok(aggregate.into_reply().map_or(Step::Header, Step::Value));
@@ -281,7 +285,7 @@ impl Aggregate {
             AggregateKind::Array => Some(Reply::Array(self.items)),
             AggregateKind::Set => Some(Reply::Set(self.items)),
             AggregateKind::Map => {
-                let mut pairs = Vec::new();
+                let mut pairs = Vec::with_capacity(self.items.len() / 2);
                 let mut items = self.items.into_iter();
                 while let (Some(key), Some(value)) = (items.next(), items.next()) {
                     pairs.push((key, value));

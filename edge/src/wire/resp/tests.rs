@@ -1013,6 +1013,25 @@ mod hostile {
     }
 
     #[test]
+    fn small_aggregates_have_no_room_that_is_not_charged() {
+        // A vector that grows begins with room for four.
+        for count in 1..=3 {
+            for kind in ["*", "~"] {
+                let input = format!("{kind}{count}\r\n{}", "_\r\n".repeat(count));
+                let (Reply::Array(items) | Reply::Set(items)) = value(input.as_bytes()) else {
+                    panic!()
+                };
+                assert_eq!(items.capacity(), count);
+            }
+            let input = format!("%{count}\r\n{}", "_\r\n_\r\n".repeat(count));
+            let Reply::Map(pairs) = value(input.as_bytes()) else {
+                panic!()
+            };
+            assert_eq!(pairs.capacity(), count);
+        }
+    }
+
+    #[test]
     fn what_is_held_follows_what_was_fed() {
         let mut connection = waiting_for(1);
         connection.handle_input(b"$10485760\r\n").unwrap();
