@@ -10,9 +10,10 @@ use postgres_protocol::message::backend::{self as tags, Message};
 use crate::limits::{PG_MESSAGE_BYTES_MAX, PG_RESULT_BYTES_MAX};
 use crate::wire::WireError;
 
-/// What keeping a row costs beside its bytes. It is charged, because 7 bytes
-/// from the network can make a row.
-const ROW_BYTES: usize = size_of::<Bytes>();
+/// What keeping a row costs beside its bytes: the row itself, as much again
+/// where the vector of rows grows, and a buffer of its own when it comes alone.
+/// It is charged, because 7 bytes from the network can make a row.
+const ROW_BYTES: usize = 3 * size_of::<Bytes>();
 
 /// Bytes that arrived and are not yet a message.
 ///

@@ -125,6 +125,23 @@ fn tiny_rows_are_charged_for_what_they_cost_to_keep() {
     assert!(rows * (row.len() + size_of::<super::super::Row>()) <= PG_RESULT_BYTES_MAX);
 }
 
+/// A read's buffer lives as long as the row in it, and its count of owners,
+/// five words, with it.
+#[test]
+fn rows_that_come_alone_are_charged_for_their_buffers() {
+    let (mut connection, _) = ready();
+    connection.submit(&statement("SELECT", &[])).unwrap();
+    connection.take_output();
+    connection.handle_input(&one_column()).unwrap();
+    let row = data_row(&[None]);
+    let mut rows = 0;
+    while connection.handle_input(&row).is_ok() {
+        rows += 1;
+    }
+    let kept = row.len() + 5 * size_of::<usize>() + size_of::<super::super::Row>();
+    assert!(rows * kept <= PG_RESULT_BYTES_MAX, "{rows} rows");
+}
+
 #[test]
 fn each_statement_has_the_whole_limit() {
     let (mut connection, mut server) = ready();
