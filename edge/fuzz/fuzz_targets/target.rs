@@ -144,7 +144,7 @@ impl Host for Stores {
         [7; 16]
     }
 
-    fn log(&self, line: &str) {
+    fn print(&self, line: &str) {
         assert!(
             !line.is_empty() && !line.contains(char::is_control),
             "{line:?}"

@@ -64,9 +64,12 @@ pub trait Host: Clone + 'static {
     fn defer(&self, work: impl Future<Output = ()> + 'static);
     /// Unguessable bytes.
     fn random(&self) -> [u8; 16];
-    /// One line for the operator, however the text is made: servers have a say
-    /// in it. Never contains a secret.
-    fn log(&self, line: &str);
+    /// Writes a line where the operator looks. Never contains a secret.
+    fn print(&self, line: &str);
+    /// Prints a text as one line, however it is made: servers have a say in it.
+    fn log(&self, text: &str) {
+        self.print(&one_line(text));
+    }
 }
 
 /// A request body as it arrives. Over the limit it is only counted.
@@ -98,7 +101,6 @@ impl Body {
 
 /// A text as one line of a log: without what would begin another line or steer
 /// a terminal, and cut where it is longer than anybody reads.
-#[cfg_attr(not(any(feature = "native", target_arch = "wasm32")), allow(dead_code))]
 fn one_line(text: &str) -> String {
     text.chars()
         .take(LOG_LINE_CHARS_MAX)
@@ -113,4 +115,15 @@ fn random() -> [u8; 16] {
     #[allow(clippy::expect_used)]
     getrandom::fill(&mut bytes).expect("the platform has a source of randomness");
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_cannot_write_lines_into_the_log() {
+        assert_eq!(one_line("ERR a\r\nb\u{1b}[2J"), "ERR a  b [2J");
+        assert_eq!(one_line(&"a".repeat(5000)).len(), LOG_LINE_CHARS_MAX);
+    }
 }

@@ -76,8 +76,8 @@ impl Host for Native {
         super::random()
     }
 
-    fn log(&self, line: &str) {
-        eprintln!("{}", super::one_line(line));
+    fn print(&self, line: &str) {
+        eprintln!("{line}");
     }
 }
 

@@ -68,8 +68,8 @@ impl Host for Workers {
         super::random()
     }
 
-    fn log(&self, line: &str) {
-        worker::console_error!("{}", super::one_line(line));
+    fn print(&self, line: &str) {
+        worker::console_error!("{line}");
     }
 }
 
