@@ -16,12 +16,20 @@ const SIM = `${ROOT}target/debug/sim`;
 
 /**
  * The built Wasm in workerd itself, without wrangler's proxy before it. `settings` are its
- * variables by name; `roots` are certificates (PEM) that it trusts beside the usual ones.
+ * variables by name; `roots` are certificates (PEM) that it trusts beside the usual ones;
+ * `hyperdrive` is the URL of a PostgreSQL that the binding of that name leads to.
  */
-export async function workerd(settings = {}, { roots = [] } = {}) {
+export async function workerd(settings = {}, { roots = [], hyperdrive } = {}) {
   const date = /^compatibility_date = "(.*)"$/m.exec(await readFile(`${ROOT}wrangler.toml`, "utf8"))[1];
   const directory = await mkdtemp(join(tmpdir(), "shepherd-edge-workerd-"));
   const bindings = Object.entries(settings).map(([name, value]) => `(name = ${text(name)}, text = ${text(value)})`);
+  const services = [];
+  if (hyperdrive) {
+    const { protocol, host, pathname, username, password } = new URL(hyperdrive);
+    services.push(`(name = "hyperdrive", external = (address = ${text(host)}, tcp = ())),`);
+    bindings.push(`(name = "HYPERDRIVE", hyperdrive = (designator = "hyperdrive", scheme = ${text(protocol.slice(0, -1))},
+      database = ${text(pathname.slice(1))}, user = ${text(username)}, password = ${text(password)}))`);
+  }
   await writeFile(join(directory, "config.capnp"), `
     using Workerd = import "/workerd/workerd.capnp";
     const config :Workerd.Config = (
@@ -38,6 +46,7 @@ export async function workerd(settings = {}, { roots = [] } = {}) {
           allow = ["public", "private"],
           tlsOptions = (trustBrowserCas = true, trustedCertificates = [${roots.map(text).join(", ")}]),
         )),
+        ${services.join("")}
       ],
       sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "edge")],
     );`);
