@@ -13,15 +13,16 @@ fn entry() -> Entry {
     Entry {
         body: Some(Bytes::from(vec![b'x'; BODY_BYTES])),
         read_at_ms: 0,
+        refresh_at_ms: 3_000,
         fresh_until_ms: 5_000,
+        stale_until_ms: 5_000,
     }
 }
 
 fn filled(bytes_max: u64) -> Memory {
     let mut memory = Memory::new(bytes_max);
     for n in 0..KEYS {
-        let ticket = memory.ticket(&format!("session:{n}"));
-        memory.fill(ticket, "", entry());
+        memory.keep(&format!("session:{n}"), "", entry(), 0);
     }
     memory
 }
@@ -36,7 +37,7 @@ fn memory(criterion: &mut Criterion) {
     group.bench_function("hit", |bencher| {
         bencher.iter(|| {
             let key = next.next().expect("a cycle has no end");
-            all.fresh(key, "", 1).expect("it was filled")
+            all.copy(key, "", 1).expect("it was filled")
         });
     });
     let mut next = keys.iter().cycle();
@@ -49,9 +50,8 @@ fn memory(criterion: &mut Criterion) {
             bencher.iter_batched(
                 || (next.next().expect("a cycle has no end"), body.clone()),
                 |(key, entry)| {
-                    memory.invalidate(key);
-                    let ticket = memory.ticket(key);
-                    memory.fill(ticket, "", entry)
+                    memory.forget(key);
+                    memory.keep(key, "", entry, 0)
                 },
                 BatchSize::SmallInput,
             );

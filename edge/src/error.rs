@@ -30,8 +30,14 @@ pub enum Fault {
     Settings(String),
     /// No connection, or it broke.
     Unreachable(String),
-    /// The deadline passed.
+    /// The deadline passed before the store said anything.
     TimedOut,
+    /// The deadline passed while the store worked for us, as when it waits for a lock.
+    Busy,
+    /// The store was not there lately, and is left alone for a moment (circuit breaker).
+    Broken,
+    /// As many requests as may be are with the store already.
+    Full,
     /// The store broke its protocol, or does not let us in.
     Wire(WireError),
     /// The store is there and says that it cannot serve now.
@@ -55,6 +61,8 @@ pub enum Error {
     TooLarge,
     /// 415.
     UnsupportedMediaType,
+    /// 422: an idempotency key of another content.
+    Unprocessable(&'static str),
     /// A store's: 503, or 504 when it was too slow.
     Store(Store, Fault),
 }
@@ -74,23 +82,57 @@ impl Error {
             Self::Conflict(_) => 409,
             Self::TooLarge => 413,
             Self::UnsupportedMediaType => 415,
-            Self::Store(_, Fault::TimedOut) => 504,
+            Self::Unprocessable(_) => 422,
+            Self::Store(_, Fault::TimedOut | Fault::Busy) => 504,
             Self::Store(..) => 503,
         }
     }
 
+    /// Whether the caller should wait a moment before it tries again.
+    pub fn is_for_a_moment(&self) -> bool {
+        matches!(self, Self::Store(_, Fault::Broken | Fault::Full))
+    }
+
+    /// Whether a store is at fault, and not its settings.
+    pub fn is_of_store(&self) -> bool {
+        matches!(self, Self::Store(_, fault) if !matches!(fault, Fault::Settings(_)))
+    }
+
+    /// Whether the store is not there, as far as one exchange can tell.
+    pub fn is_outage(&self) -> bool {
+        matches!(
+            self,
+            Self::Store(_, Fault::Unreachable(_) | Fault::TimedOut | Fault::Wire(_))
+        )
+    }
+
+    /// Whether a write may have happened all the same.
+    pub fn is_ambiguous(&self) -> bool {
+        matches!(
+            self,
+            Self::Store(
+                _,
+                Fault::Unreachable(_) | Fault::TimedOut | Fault::Busy | Fault::Wire(_)
+            )
+        )
+    }
+
     /// What the operator should read, when it is more than the caller does.
     pub fn for_operator(&self) -> Option<String> {
-        match self {
-            Self::Store(store, fault) => Some(match fault {
-                Fault::Settings(what) => what.clone(),
-                Fault::Unreachable(why) => format!("{store} cannot be reached: {why}"),
-                Fault::TimedOut => format!("{store} did not answer within the deadline"),
-                Fault::Wire(why) => format!("{store}: {why}"),
-                Fault::Unavailable(why) => format!("{store} cannot serve now: {why}"),
-            }),
-            _ => None,
-        }
+        let Self::Store(store, fault) = self else {
+            return None;
+        };
+        Some(match fault {
+            Fault::Settings(what) => what.clone(),
+            Fault::Unreachable(why) => format!("{store} cannot be reached: {why}"),
+            Fault::TimedOut => format!("{store} did not answer within the deadline"),
+            Fault::Busy => format!("{store} did not finish a statement within the deadline"),
+            Fault::Wire(why) => format!("{store}: {why}"),
+            Fault::Unavailable(why) => format!("{store} cannot serve now: {why}"),
+            Fault::Full => format!("{store} has as many requests of this isolate as it may"),
+            // Its beginning is worth a line, not each request that it turns away.
+            Fault::Broken => return None,
+        })
     }
 }
 
@@ -98,7 +140,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BadRequest(what) => f.write_str(what),
-            Self::Forbidden(what) | Self::Conflict(what) => f.write_str(what),
+            Self::Forbidden(what) | Self::Conflict(what) | Self::Unprocessable(what) => {
+                f.write_str(what)
+            }
             Self::NotFound => f.write_str("not found"),
             Self::MethodNotAllowed(allow) => write!(f, "method not allowed; use {allow}"),
             Self::TooLarge => f.write_str("the body is larger than 10 MiB"),
@@ -106,7 +150,7 @@ impl fmt::Display for Error {
                 f.write_str("send the body with Content-Type: application/json")
             }
             Self::Store(_, Fault::Settings(what)) => f.write_str(what),
-            Self::Store(store, Fault::TimedOut) => {
+            Self::Store(store, Fault::TimedOut | Fault::Busy) => {
                 write!(f, "{store} is too slow right now; try again")
             }
             Self::Store(store, _) => write!(f, "{store} is not available right now; try again"),

@@ -5,23 +5,53 @@
 
 use std::cell::{Cell, RefCell};
 
+use crate::limits::CANCEL_DEADLINE_MS;
 use crate::settings::Settings;
+use crate::tiers::flights::Flights;
+use crate::tiers::gate::Gate;
 use crate::tiers::memory::Memory;
 
 /// One isolate's state.
 pub struct Isolate {
     pub settings: Settings,
     pub memory: RefCell<Memory>,
+    pub flights: RefCell<Flights>,
+    pub valkey: Gate,
+    pub postgres: Gate,
     pub metrics: Metrics,
+    dice: Cell<u64>,
 }
 
 impl Isolate {
     pub fn new(settings: Settings) -> Self {
         Self {
             memory: RefCell::new(Memory::new(settings.l1_bytes)),
+            flights: RefCell::default(),
+            valkey: Gate::new(settings.valkey_deadline_ms + CANCEL_DEADLINE_MS),
+            postgres: Gate::new(settings.postgres_deadline_ms + CANCEL_DEADLINE_MS),
             settings,
             metrics: Metrics::default(),
+            dice: Cell::new(0),
         }
+    }
+
+    /// A number from..=to, for jitter and not for secrets: a platform's own
+    /// randomness costs a call, and is asked once for a `seed`.
+    pub fn draw(&self, seed: impl FnOnce() -> [u8; 16], (from, to): (u64, u64)) -> u64 {
+        let mut state = self.dice.get();
+        if state == 0 {
+            let seed = seed();
+            state = seed
+                .first_chunk()
+                .map_or(1, |bytes| u64::from_le_bytes(*bytes))
+                .max(1);
+        }
+        // Xorshift (Marsaglia, 2003).
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        self.dice.set(state);
+        from + (state >> 11) % (to.saturating_sub(from) + 1)
     }
 }
 

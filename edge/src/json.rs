@@ -8,6 +8,11 @@ use serde_json::value::RawValue;
 use crate::error::Error;
 use crate::limits::JSON_DEPTH_MAX;
 
+/// Whether bytes are one JSON value that a request could have brought.
+pub fn is_valid(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| check(text).is_ok())
+}
+
 /// The members of an object, in order, values as they were written.
 pub struct Object<'a>(Vec<(String, &'a RawValue)>);
 

@@ -9,13 +9,14 @@
 //! - [`transport`]: the only loop that moves bytes.
 //!
 //! Beside them: [`isolate`] (what an isolate keeps between requests),
-//! [`settings`], [`limits`], [`error`], [`json`].
+//! [`settings`], [`policy`], [`limits`], [`error`], [`json`].
 
 pub mod error;
 pub mod host;
 pub mod isolate;
 pub mod json;
 pub mod limits;
+pub mod policy;
 pub mod route;
 pub mod settings;
 pub mod tiers;

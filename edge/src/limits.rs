@@ -80,6 +80,46 @@ pub const DISCARDED_BODY_BYTES_MAX: usize = 4 * REQUEST_BODY_BYTES_MAX;
 /// A line of the log, in which a server's own words can stand.
 pub const LOG_LINE_CHARS_MAX: usize = 1200;
 
+/// Longest stale-if-error that a setting may ask for, in s: an hour. Who is
+/// served older answers should rather be told of the outage.
+pub const STALE_IF_ERROR_S_MAX: u64 = 3_600;
+/// A clock may go back so far and still be the same clock, as when it is set
+/// right over the network.
+pub const CLOCK_STEP_MS_MAX: u64 = 1_000;
+/// A load or exchange that began longer ago than this has been cut off: no
+/// deadline of a store is longer.
+pub const FLIGHT_MS_MAX: u64 = 2 * DEADLINE_MS_MAX;
+/// Loads that others can wait for, in one isolate.
+pub const FLIGHTS_MAX: usize = 1024;
+/// Keys whose last change an isolate remembers, for the loads under way.
+pub const RECENT_CHANGES_MAX: usize = 4096;
+/// Rows that were answered without L2 knowing them, for which an isolate
+/// remembers when.
+pub const RECENT_MARKS_MAX: usize = 4096;
+/// Failures in a row that open a breaker: one can be bad luck.
+pub const BREAKER_FAILURES: u32 = 3;
+/// How long a breaker stays open at first, and at last: a store that is back
+/// must not wait long for its first request.
+pub const BREAKER_PAUSE_MS_MIN: u64 = 250;
+pub const BREAKER_PAUSE_MS_MAX: u64 = 2_000;
+/// Exchanges with a store that one isolate has under way: a PostgreSQL has a
+/// hundred connections, and there are many isolates.
+pub const VALKEY_AT_ONCE_MAX: usize = 256;
+pub const POSTGRES_AT_ONCE_MAX: usize = 32;
+/// The same while L2 cannot be asked, when all that it would have answered comes.
+pub const POSTGRES_AT_ONCE_MAX_ALONE: usize = 8;
+/// How often the one that holds a lease is given time to fill, before another
+/// asks PostgreSQL as well.
+pub const LEASE_WAITS_MAX: u32 = 3;
+/// An `Idempotency-Key`: room for a UUID, and for those who make keys of names.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// When an invalidation that L2 missed is sent again, in ms after the time
+/// before: a Worker has 30 s after its answer.
+pub const INVALIDATION_PAUSES_MS: [u64; 5] = [0, 250, 1_000, 4_000, 15_000];
+/// Fills stay blocked for so long after a write that never ended: the time for
+/// a statement that was given up to be cancelled or committed.
+pub const BLOCK_MARGIN_MS: u64 = 9_000;
+
 /// Largest entry that L1 takes, as a fraction of its size: one value must not
 /// push out all others.
 pub const L1_ENTRY_FRACTION: u64 = 8;

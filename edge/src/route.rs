@@ -25,6 +25,7 @@ pub struct Request {
     pub content_type: Option<String>,
     pub origin: Option<String>,
     pub if_none_match: Option<String>,
+    pub idempotency_key: Option<String>,
     /// None: larger than [`crate::limits::REQUEST_BODY_BYTES_MAX`].
     pub body: Option<Bytes>,
 }
@@ -50,11 +51,7 @@ const OPENAPI: &str = include_str!("../openapi.json");
 /// Answers one request.
 pub async fn answer<H: Host>(host: H, isolate: Rc<Isolate>, request: Request) -> Response {
     let began_ms = host.now_ms();
-    let tiers = Tiers {
-        host,
-        isolate,
-        waited: Waited::default(),
-    };
+    let tiers = Tiers::new(host, isolate);
     let target = Target::parse(&request);
     let counted = request.path.starts_with("/api/vultr/valkey/");
     let mut response = if request.method == "OPTIONS" {
@@ -162,6 +159,9 @@ fn finish<H: Host>(
             if let Error::MethodNotAllowed(allow) = &error {
                 headers.push(("Allow", (*allow).to_owned()));
             }
+            if error.is_for_a_moment() {
+                headers.push(("Retry-After", "1".to_owned()));
+            }
             let text = serde_json::json!({"error": error.to_string()});
             (error.status(), Bytes::from(text.to_string()))
         }
@@ -179,14 +179,21 @@ fn finish<H: Host>(
 /// `Cache-Status` (RFC 9211), the cache nearest to the origin first. L3 is the
 /// origin and no cache: an answer without a hit is its answer.
 fn cache_status(found: &Found) -> String {
-    let ttl_s = found.ttl_ms / 1000;
-    let l1 = if found.in_l1 {
-        format!("L1; fwd=miss; stored; ttl={ttl_s}")
-    } else {
-        "L1; fwd=miss".to_owned()
-    };
+    // Rounded down, also below zero: what has -0.5 s left is stale.
+    let mut hit = format!("hit; ttl={}", found.ttl_ms.div_euclid(1000));
+    if found.is_stale {
+        hit.push_str("; detail=stale-if-error");
+    }
+    let mut l1 = "L1; fwd=miss".to_owned();
+    if found.in_l1 {
+        l1.push_str(&format!("; stored; ttl={}", found.ttl_ms / 1000));
+    }
+    if found.is_collapsed {
+        l1.push_str("; collapsed");
+    }
     match (found.tier, found.in_l2) {
-        (Tier::L1, _) => format!("L1; hit; ttl={ttl_s}"),
+        (Tier::L1, _) => format!("L1; {hit}"),
+        (Tier::L2, _) if found.is_stale => format!("L2; {hit}, {l1}"),
         (Tier::L2, _) => format!("L2; hit, {l1}"),
         (Tier::L3, InL2::Yes) => format!("L2; fwd=miss; stored, {l1}"),
         (Tier::L3, InL2::No) => format!("L2; fwd=miss, {l1}"),
@@ -234,7 +241,7 @@ fn preflight() -> Response {
             ),
             (
                 "Access-Control-Allow-Headers",
-                "Content-Type, Authorization, If-None-Match".to_owned(),
+                "Content-Type, Authorization, If-None-Match, Idempotency-Key".to_owned(),
             ),
             ("Access-Control-Max-Age", "7200".to_owned()),
             ("Cache-Control", "no-store".to_owned()),
@@ -261,6 +268,6 @@ fn allow_origin(origins: &[String], request: &Request, response: &mut Response) 
     }
     headers.push((
         "Access-Control-Expose-Headers",
-        "Age, Cache-Status, ETag, Server-Timing".to_owned(),
+        "Age, Cache-Status, ETag, Retry-After, Server-Timing".to_owned(),
     ));
 }

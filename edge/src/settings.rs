@@ -12,6 +12,7 @@ use url::Url;
 use crate::error::{Error, Fault, Store};
 use crate::host::{Address, Tls};
 use crate::limits;
+use crate::policy::{Kind, Policies};
 use crate::wire::pg::{self, SslMode};
 use crate::wire::resp;
 
@@ -38,11 +39,10 @@ pub struct Settings {
     /// Origins that a browser may call from; `*` for any.
     pub origins: Vec<String>,
     pub l1_bytes: u64,
-    /// How long an isolate may keep a copy without asking, in ms.
-    pub l1_max_age_ms: u64,
-    /// How old a copy of a PostgreSQL row may be in any tier, in ms.
-    pub copy_max_age_ms: u64,
+    pub policies: Policies,
+    /// How long Valkey may take for a request, in ms.
     pub valkey_deadline_ms: u64,
+    /// How long a request that needs PostgreSQL may take in all, in ms.
     pub postgres_deadline_ms: u64,
 }
 
@@ -82,33 +82,29 @@ impl Settings {
                 limits::L1_BYTES_DEFAULT,
                 0..=limits::L1_BYTES_MAX,
             ),
-            l1_max_age_ms: number(
-                "L1_MAX_AGE_MS",
-                limits::L1_AGE_MS_MAX,
-                0..=limits::L1_AGE_MS_MAX,
+            policies: Policies::new(
+                number(
+                    "L1_MAX_AGE_MS",
+                    limits::L1_AGE_MS_MAX,
+                    0..=limits::L1_AGE_MS_MAX,
+                ),
+                number("COPY_MAX_AGE_MS", 30_000, 0..=limits::COPY_AGE_MS_MAX),
             ),
-            copy_max_age_ms: number("COPY_MAX_AGE_MS", 30_000, 0..=limits::COPY_AGE_MS_MAX),
             valkey_deadline_ms: number("VALKEY_DEADLINE_MS", 900, 1..=limits::DEADLINE_MS_MAX),
-            postgres_deadline_ms: number(
-                "POSTGRES_DEADLINE_MS",
-                2_000,
-                1..=limits::DEADLINE_MS_MAX,
-            ),
+            postgres_deadline_ms: number("POSTGRES_DEADLINE_MS", 900, 1..=limits::DEADLINE_MS_MAX),
         };
+        for kind in Kind::ALL {
+            if let Some(text) = set(kind.setting())
+                && let Err(what) = settings.policies.set(kind, &text)
+            {
+                complain(format!("{}: {what}", kind.setting()));
+            }
+        }
         if let Some(what) = malformed.into_inner() {
             settings.postgres = Err(what.clone());
             settings.valkey = Err(what);
         }
         settings
-    }
-
-    /// How old a copy of a PostgreSQL row, or of its absence, may be.
-    pub fn copy_age_ms_max(&self, absent: bool) -> u64 {
-        if absent {
-            self.copy_max_age_ms.min(limits::ABSENCE_AGE_MS_MAX)
-        } else {
-            self.copy_max_age_ms
-        }
     }
 
     /// # Errors
@@ -358,6 +354,7 @@ mod tests {
             ("COPY_MAX_AGE_MS", "1e3"),
             ("VALKEY_DEADLINE_MS", "0"),
             ("POSTGRES_DEADLINE_MS", "soon"),
+            ("POLICY_ORDERS", "max-age=soon"),
             ("CORS_ORIGINS", "https://shop.example/"),
             ("CORS_ORIGINS", "shop.example"),
         ] {

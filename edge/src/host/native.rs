@@ -127,6 +127,7 @@ async fn respond(
         content_type: text(header::CONTENT_TYPE),
         origin: text(header::ORIGIN),
         if_none_match: text(header::IF_NONE_MATCH),
+        idempotency_key: text(HeaderName::from_static("idempotency-key")),
         body: None,
     };
     ours.body = read(request.into_body()).await;

@@ -122,6 +122,7 @@ async fn read(mut request: worker::Request) -> worker::Result<Request> {
         content_type: header("content-type"),
         origin: header("origin"),
         if_none_match: header("if-none-match"),
+        idempotency_key: header("idempotency-key"),
         body: Some(Bytes::new()),
     };
     if ours.method != "GET" && ours.method != "HEAD" && request.inner().body().is_some() {

@@ -7,20 +7,21 @@ use crate::error::Error;
 use crate::host::Host;
 use crate::json::{self, Object};
 use crate::limits;
-use crate::route::target::{ProductFilter, Target, Typed, generic_key};
+use crate::policy::Kind;
+use crate::route::target::{Target, Typed, generic_key};
 use crate::route::{Answer, Request};
 use crate::tiers::postgres as sql;
-use crate::tiers::{Found, OWN_PREFIX, Operation, Outcome, Tiers};
+use crate::tiers::rows::Query;
+use crate::tiers::values::{Operation, Outcome};
+use crate::tiers::{Found, OWN_PREFIX, Tiers};
 use crate::wire::pg::{Rows, Statement};
 
-/// TTLs of the integration guide, in seconds.
-const SESSION_TTL_S: u64 = 86_400;
-
 impl Typed {
-    fn ttl_s(self) -> u64 {
+    fn kind(self) -> Kind {
         match self {
-            Self::Conversation | Self::Preferences => 3_600,
-            Self::Recommendations => 1_800,
+            Self::Conversation => Kind::Conversation,
+            Self::Recommendations => Kind::Recommendations,
+            Self::Preferences => Kind::Preferences,
         }
     }
 
@@ -53,35 +54,20 @@ pub(super) async fn read<H: Host>(tiers: &Tiers<H>, target: Target) -> Result<An
         Target::Generic(key) => value(tiers.value(&key).await?, Some("value"), true),
         Target::Products(filter) => {
             let variant = format!("{filter:?}");
+            let parameters = vec![
+                filter.category,
+                filter.brand,
+                filter.min_price,
+                filter.max_price,
+                Some(filter.limit.to_string()),
+            ];
             // One key a filter: nothing here writes products, so nothing is invalidated together.
             let key = copy_key("products", &hex(&Sha256::digest(&variant)));
-            let ProductFilter {
-                category,
-                brand,
-                min_price,
-                max_price,
-                limit,
-            } = filter;
-            let parameters = vec![
-                category,
-                brand,
-                min_price,
-                max_price,
-                Some(limit.to_string()),
-            ];
-            rows(
-                tiers
-                    .rows(
-                        &key,
-                        "",
-                        Statement {
-                            sql: sql::PRODUCTS,
-                            parameters,
-                        },
-                        list,
-                    )
-                    .await?,
-            )
+            let statement = Statement {
+                sql: sql::PRODUCTS,
+                parameters,
+            };
+            rows(tiers, Kind::Products, (key, String::new()), statement, list).await?
         }
         Target::Profile(user) => {
             let key = copy_key("profile", &user);
@@ -89,44 +75,40 @@ pub(super) async fn read<H: Host>(tiers: &Tiers<H>, target: Target) -> Result<An
                 sql: sql::PROFILE,
                 parameters: vec![Some(user)],
             };
-            rows(tiers.rows(&key, "", statement, single).await?)
+            rows(
+                tiers,
+                Kind::Profile,
+                (key, String::new()),
+                statement,
+                single,
+            )
+            .await?
         }
         Target::Orders(user, limit) => {
             let key = copy_key("orders", &user);
-            let parameters = vec![Some(user), Some(limit.to_string())];
+            let statement = Statement {
+                sql: sql::ORDERS,
+                parameters: vec![Some(user), Some(limit.to_string())],
+            };
             rows(
-                tiers
-                    .rows(
-                        &key,
-                        &limit.to_string(),
-                        Statement {
-                            sql: sql::ORDERS,
-                            parameters,
-                        },
-                        list,
-                    )
-                    .await?,
+                tiers,
+                Kind::Orders,
+                (key, limit.to_string()),
+                statement,
+                list,
             )
+            .await?
         }
         Target::Returns(user, product) => {
             let key = user.as_deref().map_or_else(every_return, returns_of);
             let variant = product
                 .as_deref()
                 .map_or_else(String::new, |product| hex(&Sha256::digest(product)));
-            let parameters = vec![user, product, Some(limits::ROWS_MAX.to_string())];
-            rows(
-                tiers
-                    .rows(
-                        &key,
-                        &variant,
-                        Statement {
-                            sql: sql::RETURNS,
-                            parameters,
-                        },
-                        list,
-                    )
-                    .await?,
-            )
+            let statement = Statement {
+                sql: sql::RETURNS,
+                parameters: vec![user, product, Some(limits::ROWS_MAX.to_string())],
+            };
+            rows(tiers, Kind::Returns, (key, variant), statement, list).await?
         }
         _ => return Err(Error::NotFound),
     })
@@ -162,9 +144,23 @@ fn broken(error: crate::wire::WireError) -> Error {
 
 const MISSING: &[u8] = br#"{"error":"not found"}"#;
 
-fn rows(found: Found) -> Answer {
+async fn rows<H: Host>(
+    tiers: &Tiers<H>,
+    kind: Kind,
+    (key, variant): (String, String),
+    statement: Statement,
+    render: fn(&Rows) -> Result<Option<Vec<u8>>, Error>,
+) -> Result<Answer, Error> {
+    let query = Query {
+        kind,
+        key,
+        variant,
+        statement,
+        render,
+    };
+    let found = tiers.rows(query).await?;
     let body = found.body.clone().unwrap_or(Bytes::from_static(MISSING));
-    Answer::Read(found, body)
+    Ok(Answer::Read(found, body))
 }
 
 /// A stored value under its name, or bare. A stored null is a value on the
@@ -206,6 +202,8 @@ pub(super) async fn write<H: Host>(
         };
         return Ok(success(existed));
     }
+    let policies = &tiers.isolate.settings.policies;
+    let ttl_s_of = |kind| policies.of(kind).ttl_s;
     if let Target::Touch(id) = target {
         if request
             .content_type
@@ -214,7 +212,9 @@ pub(super) async fn write<H: Host>(
         {
             return Err(Error::UnsupportedMediaType);
         }
-        let touched = tiers.touch(&session_key(&id), SESSION_TTL_S).await?;
+        // A session that never expires by itself would be one that expires at once.
+        let session_ttl_s = ttl_s_of(Kind::Session).unwrap_or(limits::TTL_S_MAX);
+        let touched = tiers.touch(&session_key(&id), session_ttl_s).await?;
         return if touched {
             Ok(success(true))
         } else {
@@ -229,19 +229,20 @@ pub(super) async fn write<H: Host>(
     if let Target::Session(id) = target {
         let ttl_s = if text.trim_start().starts_with('[') {
             json::check(text)?;
-            SESSION_TTL_S
+            None
         } else {
-            ttl(Object::parse(text)?.present("ttl"))?.unwrap_or(SESSION_TTL_S)
+            ttl(Object::parse(text)?.present("ttl"))?
         };
+        let ttl_s = ttl_s.or(ttl_s_of(Kind::Session));
         tiers
-            .store(session_key(&id), Some(text.to_owned()), Some(ttl_s))
+            .store(session_key(&id), Some(text.to_owned()), ttl_s)
             .await?;
         return Ok(success(true));
     }
     let object = Object::parse(text)?;
     match target {
         Target::Typed(typed, id) => {
-            let ttl_s = ttl(object.present("ttl"))?.unwrap_or(typed.ttl_s());
+            let ttl_s = ttl(object.present("ttl"))?.or(ttl_s_of(typed.kind()));
             let text = match typed {
                 Typed::Conversation => Some(match object.field("context") {
                     Some(context) => format!("{{\"context\":{context}}}"),
@@ -249,7 +250,7 @@ pub(super) async fn write<H: Host>(
                 }),
                 _ => object.present(typed.name()).map(str::to_owned),
             };
-            tiers.store(typed.key(&id), text, Some(ttl_s)).await?;
+            tiers.store(typed.key(&id), text, ttl_s).await?;
             Ok(success(true))
         }
         Target::Generic(key) => {
@@ -261,8 +262,8 @@ pub(super) async fn write<H: Host>(
         }
         Target::Batch => batch(tiers, &object).await,
         Target::Profile(user) => save_profile(tiers, user, &object).await,
-        Target::PlaceOrder => place_order(tiers, &object).await,
-        Target::Returns(..) => place_return(tiers, &object).await,
+        Target::PlaceOrder => place_order(tiers, request, &object).await,
+        Target::Returns(..) => place_return(tiers, request, &object).await,
         _ => Err(Error::NotFound),
     }
 }
@@ -330,12 +331,13 @@ async fn batch<H: Host>(tiers: &Tiers<H>, object: &Object<'_>) -> Result<Answer,
         .into_iter()
         .map(|(key, planned)| {
             let outcome = match planned {
-                Ok(()) => outcomes.next().map(|(outcome, _)| outcome),
+                Ok(()) => outcomes.next(),
                 Err(error) => Some(Outcome::Failed(error)),
             };
             match outcome {
-                Some(Outcome::Value(body)) => {
-                    let value = body
+                Some(Outcome::Value(found)) => {
+                    let value = found
+                        .body
                         .as_deref()
                         .map_or_else(|| "null".into(), String::from_utf8_lossy);
                     format!(r#"{{"success":true,"key":{key},"value":{value}}}"#)
@@ -413,7 +415,7 @@ async fn save_profile<H: Host>(
         sql: sql::SAVE_PROFILE,
         parameters: vec![Some(user), preferences, measurements, Some(email)],
     };
-    let stored = tiers.write_rows(&[&key], &statement).await?;
+    let stored = tiers.write_rows(vec![key], &statement).await?;
     with_members(&stored, "\"success\":true")
 }
 
@@ -425,7 +427,11 @@ fn storable(name: &str, text: &str) -> Result<String, Error> {
     Ok(text.to_owned())
 }
 
-async fn place_order<H: Host>(tiers: &Tiers<H>, object: &Object<'_>) -> Result<Answer, Error> {
+async fn place_order<H: Host>(
+    tiers: &Tiers<H>,
+    request: &Request,
+    object: &Object<'_>,
+) -> Result<Answer, Error> {
     let user = id(object, "user_id")?;
     let items = object
         .field("items")
@@ -448,7 +454,7 @@ async fn place_order<H: Host>(tiers: &Tiers<H>, object: &Object<'_>) -> Result<A
             .filter(|status| !status.contains('\0') && status.chars().count() <= 50)
             .ok_or_else(|| Error::bad("status must be a string of at most 50 characters"))?,
     };
-    let order = fresh_id(tiers, "order");
+    let order = new_id(tiers, request, "order", &user)?;
     let key = copy_key("orders", &user);
     let statement = Statement {
         sql: sql::PLACE_ORDER,
@@ -460,11 +466,15 @@ async fn place_order<H: Host>(tiers: &Tiers<H>, object: &Object<'_>) -> Result<A
             Some(status),
         ],
     };
-    let stored = tiers.write_rows(&[&key], &statement).await?;
+    let stored = tiers.write_rows(vec![key], &statement).await?;
     with_members(&stored, &format!("\"orderId\":{}", json::quoted(&order)))
 }
 
-async fn place_return<H: Host>(tiers: &Tiers<H>, object: &Object<'_>) -> Result<Answer, Error> {
+async fn place_return<H: Host>(
+    tiers: &Tiers<H>,
+    request: &Request,
+    object: &Object<'_>,
+) -> Result<Answer, Error> {
     let (order, user, product) = (
         id(object, "order_id")?,
         id(object, "user_id")?,
@@ -475,7 +485,7 @@ async fn place_return<H: Host>(tiers: &Tiers<H>, object: &Object<'_>) -> Result<
         .and_then(json::string)
         .filter(|reason| !reason.contains('\0'))
         .ok_or_else(|| Error::bad("reason must be a string"))?;
-    let name = fresh_id(tiers, "return");
+    let name = new_id(tiers, request, "return", &user)?;
     let (of_user, every) = (returns_of(&user), every_return());
     let statement = Statement {
         sql: sql::PLACE_RETURN,
@@ -487,7 +497,7 @@ async fn place_return<H: Host>(tiers: &Tiers<H>, object: &Object<'_>) -> Result<
             Some(reason),
         ],
     };
-    let stored = tiers.write_rows(&[&of_user, &every], &statement).await?;
+    let stored = tiers.write_rows(vec![of_user, every], &statement).await?;
     with_members(&stored, &format!("\"returnId\":{}", json::quoted(&name)))
 }
 
@@ -501,16 +511,37 @@ fn id(object: &Object<'_>, name: &str) -> Result<String, Error> {
         .ok_or_else(|| Error::bad(format!("{name} must be a string of 1 to 255 characters")))
 }
 
-/// Made before the first attempt, so that a second one is recognised.
-fn fresh_id<H: Host>(tiers: &Tiers<H>, kind: &str) -> String {
-    format!(
-        "{kind}_{}_{}",
-        tiers.host.now_ms(),
-        hex(&tiers.host.random())
-    )
+/// An id that is made before the first attempt, so that a second one is
+/// recognised: the edge's own after a broken connection by a random id, the
+/// caller's by one that follows from its `Idempotency-Key`
+/// (draft-ietf-httpapi-idempotency-key-header). Such an id has no time in it.
+fn new_id<H: Host>(
+    tiers: &Tiers<H>,
+    request: &Request,
+    kind: &str,
+    user: &str,
+) -> Result<String, Error> {
+    let Some(key) = &request.idempotency_key else {
+        let now_ms = tiers.host.now_ms();
+        return Ok(format!("{kind}_{now_ms}_{}", hex(&tiers.host.random())));
+    };
+    if !(1..=limits::IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) {
+        return Err(Error::bad("an Idempotency-Key has 1 to 255 bytes"));
+    }
+    // Keys of two users are not the same key.
+    let digest = Sha256::digest(format!("{kind} {} {user} {key}", user.len()));
+    Ok(format!(
+        "{kind}_0_{}",
+        hex(digest.first_chunk::<16>().unwrap_or(&[0; 16]))
+    ))
 }
 
 fn with_members(stored: &Rows, members: &str) -> Result<Answer, Error> {
+    if stored.is_empty() {
+        return Err(Error::Unprocessable(
+            "this Idempotency-Key came before with another content",
+        ));
+    }
     let mut text = String::from_utf8(stored.json_object(0).map_err(broken)?).unwrap_or_default();
     if text.pop() != Some('}') {
         return Err(broken(crate::wire::WireError::Protocol(

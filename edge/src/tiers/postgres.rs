@@ -4,7 +4,9 @@
 //! Every statement may be sent twice: ids are made before the first attempt,
 //! and an insert that finds its id gives back what the first one stored.
 
+use std::cell::Cell;
 use std::pin::pin;
+use std::rc::Rc;
 
 use futures_util::future::{Either, select};
 
@@ -46,19 +48,25 @@ FROM orders WHERE user_id = $1::text ORDER BY created_at DESC, order_id DESC LIM
 
 /// An update that changes nothing, because `DO NOTHING` gives no row back, and
 /// a `SELECT` beside it does not see what was committed since the statement began.
+/// No row comes back when the id is that of an order with another content.
 pub const PLACE_ORDER: &str = "INSERT INTO orders (order_id, user_id, items, \
 total_amount, status, created_at, updated_at) VALUES ($1::text, $2::text, $3::jsonb, $4::numeric, \
 $5::text, now() AT TIME ZONE 'UTC', now() AT TIME ZONE 'UTC') \
 ON CONFLICT (order_id) DO UPDATE SET order_id = EXCLUDED.order_id \
+WHERE orders.user_id = EXCLUDED.user_id AND orders.items = EXCLUDED.items \
+AND orders.total_amount = EXCLUDED.total_amount \
 RETURNING order_id, user_id, items, total_amount, status, created_at";
 
 pub const RETURNS: &str = "SELECT return_id, order_id, product_id, user_id, reason, status, created_at \
 FROM returns WHERE ($1::text IS NULL OR user_id = $1::text) AND ($2::text IS NULL OR product_id = $2::text) \
 ORDER BY created_at DESC, return_id DESC LIMIT $3::int";
 
+/// As [`PLACE_ORDER`].
 pub const PLACE_RETURN: &str = "INSERT INTO returns (return_id, order_id, user_id, \
 product_id, reason, created_at) VALUES ($1::text, $2::text, $3::text, $4::text, $5::text, \
 now() AT TIME ZONE 'UTC') ON CONFLICT (return_id) DO UPDATE SET return_id = EXCLUDED.return_id \
+WHERE returns.order_id = EXCLUDED.order_id AND returns.user_id = EXCLUDED.user_id \
+AND returns.product_id = EXCLUDED.product_id AND returns.reason = EXCLUDED.reason \
 RETURNING return_id, order_id, user_id, product_id, reason, status, created_at";
 
 /// Runs one statement over a new connection, and once more when the connection
@@ -71,28 +79,38 @@ pub async fn run<H: Host>(
     host: &H,
     settings: &Settings,
     statement: &Statement,
+    deadline_ms: u64,
 ) -> Result<Rows, Error> {
-    let attempts = async {
-        match attempt(host, settings, statement).await {
-            Err(Error::Store(_, Fault::Unreachable(_))) => attempt(host, settings, statement).await,
-            outcome => outcome,
+    let reached = Rc::new(Cell::new(false));
+    let outcome = {
+        let attempts = async {
+            match attempt(host, settings, statement, &reached).await {
+                Err(Error::Store(_, Fault::Unreachable(_))) => {
+                    attempt(host, settings, statement, &reached).await
+                }
+                outcome => outcome,
+            }
+        };
+        match select(pin!(attempts), pin!(host.sleep(deadline_ms))).await {
+            Either::Left((outcome, _)) => Some(outcome),
+            Either::Right(_) => None,
         }
     };
-    match select(
-        pin!(attempts),
-        pin!(host.sleep(settings.postgres_deadline_ms)),
-    )
-    .await
-    {
-        Either::Left((outcome, _)) => outcome,
-        Either::Right(_) => Err(Error::Store(Store::Postgres, Fault::TimedOut)),
-    }
+    outcome.unwrap_or_else(|| {
+        let fault = if reached.get() {
+            Fault::Busy
+        } else {
+            Fault::TimedOut
+        };
+        Err(Error::Store(Store::Postgres, fault))
+    })
 }
 
 async fn attempt<H: Host>(
     host: &H,
     settings: &Settings,
     statement: &Statement,
+    reached: &Rc<Cell<bool>>,
 ) -> Result<Rows, Error> {
     let postgres = settings.postgres()?;
     let failed = |fault| Error::Store(Store::Postgres, fault);
@@ -104,6 +122,7 @@ async fn attempt<H: Host>(
         host: host.clone(),
         settings: settings.clone(),
         link,
+        reached: Rc::clone(reached),
     };
     guard
         .link
@@ -136,6 +155,8 @@ struct CancelOnDrop<H: Host> {
     host: H,
     settings: Settings,
     link: Link<H, Connection>,
+    /// Set when the server had begun to work for us.
+    reached: Rc<Cell<bool>>,
 }
 
 impl<H: Host> Drop for CancelOnDrop<H> {
@@ -146,6 +167,7 @@ impl<H: Host> Drop for CancelOnDrop<H> {
         ) else {
             return;
         };
+        self.reached.set(true);
         let (host, settings) = (self.host.clone(), self.settings.clone());
         self.host.defer(async move {
             let Ok(postgres) = settings.postgres() else {
@@ -173,7 +195,7 @@ fn judge(error: &ServerError) -> Error {
     let state = error.sqlstate.as_str();
     match state.get(..2) {
         _ if state == "23503" => Error::Conflict("unknown user or order"),
-        _ if state == "57014" => Error::Store(Store::Postgres, Fault::TimedOut),
+        _ if state == "57014" => Error::Store(Store::Postgres, Fault::Busy),
         _ if state == "54001" => Error::bad("the JSON nests too deep"),
         Some("22" | "23") => Error::bad("a value does not fit its column"),
         _ => Error::Store(

@@ -10,40 +10,46 @@
 
 use std::pin::pin;
 
+use bytes::Bytes;
 use futures_util::future::{Either, select};
 
 use crate::error::{Error, Fault, Store};
 use crate::host::Host;
+use crate::json;
 use crate::settings::Settings;
 use crate::transport::Link;
 use crate::wire::resp::{Command, Connection, Reply};
 
-/// A fill that takes longer than this has lost its lease.
-pub const LEASE_MS: u64 = 5_000;
-/// A writer that crashed blocks fills for this long.
-pub const BLOCK_MS: u64 = 10_000;
+/// After this long another one may take the lease.
+const LEASE_MS: u64 = 5_000;
 
 const NOW: &str = "local t=redis.call('TIME') local now=t[1]*1000+math.floor(t[2]/1000) ";
 
-/// KEYS: hash. ARGV: variant, token, lease ms, oldest age ms of a body, of an
-/// absence. Answers `{age, body}`, or `{-1, 1}` with the lease, or `{-1, 0}`
-/// without.
-const READ: &str = "local v=redis.call('HGET',KEYS[1],'v:'..ARGV[1]) \
+/// KEYS: hash. ARGV: variant, token, lease ms, age ms from which a body is to be
+/// refreshed, the same of an absence. Answers `{age, body, lease}`: age -1 when
+/// there is no copy, lease 1 when it was given, 0 when it was not asked for or
+/// another has it, -1 when a writer blocks fills.
+const READ: &str = "local age,body=-1,'' \
+local v=redis.call('HGET',KEYS[1],'v:'..ARGV[1]) \
 if v then local s,b=string.match(v,'^(%d+) (.*)$') \
-if s and now-s<tonumber(b=='' and ARGV[5] or ARGV[4]) then return {math.max(0,now-s),b} end end \
+if s and now>=tonumber(s) then age=now-s body=b end end \
+if age>=0 and age<tonumber(body=='' and ARGV[5] or ARGV[4]) then return {age,body,0} end \
 for _,f in ipairs(redis.call('HKEYS',KEYS[1])) do if string.sub(f,1,2)=='b:' \
-and now<tonumber(redis.call('HGET',KEYS[1],f)) then return {-1,0} end end \
+and now<tonumber(redis.call('HGET',KEYS[1],f)) then return {age,body,-1} end end \
 local l=redis.call('HGET',KEYS[1],'l:'..ARGV[1]) \
-if l then local s=string.match(l,'^(%d+) ') if s and now-s<tonumber(ARGV[3]) then return {-1,0} end end \
+if l then local s=string.match(l,'^(%d+) ') \
+if s and now>=tonumber(s) and now-s<tonumber(ARGV[3]) then return {age,body,0} end end \
 redis.call('HSET',KEYS[1],'l:'..ARGV[1],string.format('%.0f',now)..' '..ARGV[2]) \
-if redis.call('PTTL',KEYS[1])<0 then redis.call('PEXPIRE',KEYS[1],ARGV[4]) end \
-return {-1,1}";
+if redis.call('PTTL',KEYS[1])<tonumber(ARGV[3]) then redis.call('PEXPIRE',KEYS[1],ARGV[3]) end \
+return {age,body,1}";
 
-/// KEYS: hash. ARGV: variant, token, body. Stored under the lease's time.
+/// KEYS: hash. ARGV: variant, token, body, for how many ms to keep it. Stored
+/// under the lease's time: the truth was read after that.
 const FILL: &str = "local l=redis.call('HGET',KEYS[1],'l:'..ARGV[1]) \
 if not l then return 0 end local s,o=string.match(l,'^(%d+) (.*)$') \
 if o~=ARGV[2] then return 0 end \
-redis.call('HDEL',KEYS[1],'l:'..ARGV[1]) redis.call('HSET',KEYS[1],'v:'..ARGV[1],s..' '..ARGV[3]) return 1";
+redis.call('HDEL',KEYS[1],'l:'..ARGV[1]) redis.call('HSET',KEYS[1],'v:'..ARGV[1],s..' '..ARGV[3]) \
+if redis.call('PTTL',KEYS[1])<tonumber(ARGV[4]) then redis.call('PEXPIRE',KEYS[1],ARGV[4]) end return 1";
 
 /// KEYS: hashes. ARGV: token, block ms (0 releases). Empties each hash but for
 /// the blocks of other writers.
@@ -87,32 +93,92 @@ pub fn touch(key: &str, ttl_s: u64, now_ms: u64) -> Command {
     script(TOUCH, &[key]).number(ttl_s).number(now_ms)
 }
 
-pub fn read_copy(key: &str, variant: &str, token: &str, settings: &Settings) -> Command {
-    let text = format!("{NOW}{READ}");
-    script(&text, &[key])
+/// What a read of a copy found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copy {
+    /// With its age in ms; the body None is a remembered absence.
+    pub found: Option<(u64, Option<Bytes>)>,
+    pub lease: Lease,
+}
+
+/// Who may fill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lease {
+    /// The one that asked.
+    Granted,
+    /// Another one, or nobody has to.
+    NotGranted,
+    /// Nobody while a write is under way.
+    Blocked,
+}
+
+/// Asks for a copy, and for the lease when there is none that is younger than
+/// `refresh_ms` (of a body, of an absence).
+pub fn read_copy(key: &str, variant: &str, token: &str, refresh_ms: (u64, u64)) -> Command {
+    script(&format!("{NOW}{READ}"), &[key])
         .arg(variant)
         .arg(token)
         .number(LEASE_MS)
-        .number(settings.copy_age_ms_max(false))
-        .number(settings.copy_age_ms_max(true))
+        .number(refresh_ms.0)
+        .number(refresh_ms.1)
 }
 
-pub fn fill_copy(key: &str, variant: &str, token: &str, body: &[u8]) -> Command {
-    script(FILL, &[key]).arg(variant).arg(token).arg(body)
+/// The answer to [`read_copy`]; None: it is not one. A copy that is no JSON is
+/// none, because copies are sent to callers as they are.
+pub fn copy(reply: &Reply) -> Option<Copy> {
+    let Reply::Array(parts) = reply else {
+        return None;
+    };
+    let [
+        Reply::Integer(age_ms),
+        Reply::Bulk(body),
+        Reply::Integer(lease),
+    ] = parts.as_slice()
+    else {
+        return None;
+    };
+    let found = u64::try_from(*age_ms).ok().and_then(|age_ms| {
+        if body.is_empty() {
+            return Some((age_ms, None));
+        }
+        // A reply shares the buffer that it was read into.
+        json::is_valid(body).then(|| (age_ms, Some(Bytes::copy_from_slice(body))))
+    });
+    Some(Copy {
+        found,
+        lease: match lease {
+            1 => Lease::Granted,
+            0 => Lease::NotGranted,
+            _ => Lease::Blocked,
+        },
+    })
 }
 
-/// Blocks fills of the keys until [`release`], and empties them.
-pub fn block(keys: &[&str], token: &str) -> Command {
-    script(&format!("{NOW}{INVALIDATE}"), keys)
+/// Fills under a lease; a lease that was lost fills nothing.
+pub fn fill_copy(key: &str, variant: &str, token: &str, body: &[u8], keep_ms: u64) -> Command {
+    script(FILL, &[key])
+        .arg(variant)
         .arg(token)
-        .number(BLOCK_MS)
+        .arg(body)
+        .number(keep_ms)
+}
+
+/// Blocks fills of the keys until [`release`], at most for `block_ms`, and
+/// empties them.
+pub fn block(keys: &[String], token: &str, block_ms: u64) -> Command {
+    invalidate(keys, token, block_ms)
 }
 
 /// Empties the keys once more and lets fills through again.
-pub fn release(keys: &[&str], token: &str) -> Command {
-    script(&format!("{NOW}{INVALIDATE}"), keys)
+pub fn release(keys: &[String], token: &str) -> Command {
+    invalidate(keys, token, 0)
+}
+
+fn invalidate(keys: &[String], token: &str, block_ms: u64) -> Command {
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    script(&format!("{NOW}{INVALIDATE}"), &keys)
         .arg(token)
-        .number(0)
+        .number(block_ms)
 }
 
 /// Sends one flight over a new connection: log-in and commands together, one
@@ -124,6 +190,7 @@ pub async fn ask<H: Host>(
     host: &H,
     settings: &Settings,
     commands: Vec<Command>,
+    deadline_ms: u64,
 ) -> Result<Vec<Reply>, Error> {
     let valkey = settings.valkey()?;
     let failed = |fault| Error::Store(Store::Valkey, fault);
@@ -136,12 +203,7 @@ pub async fn ask<H: Host>(
             .take_replies()
             .ok_or_else(|| Fault::Unavailable("the flight has no replies".to_owned()))
     };
-    match select(
-        pin!(exchange),
-        pin!(host.sleep(settings.valkey_deadline_ms)),
-    )
-    .await
-    {
+    match select(pin!(exchange), pin!(host.sleep(deadline_ms))).await {
         Either::Left((outcome, _)) => outcome.map_err(failed),
         Either::Right(_) => Err(failed(Fault::TimedOut)),
     }

@@ -16,6 +16,7 @@ const ARGUMENT_OVERHEAD_BYTES: usize = 25;
 const TAIL_BYTES: usize = 128;
 
 /// One command: its arguments, the first of which is its name.
+#[derive(Clone)]
 pub struct Command {
     arguments: u32,
     /// The arguments, encoded, behind `HEADER_BYTES` of room for their count.

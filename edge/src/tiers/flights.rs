@@ -1,0 +1,252 @@
+//! Loads under way in one isolate: who may fill L1, and who waits for whom.
+//!
+//! Knows keys and times. Does no I/O and knows no tier.
+//!
+//! Invariants:
+//! - A load fills only when, since it began, nothing was written to its key and
+//!   no other load filled in its place: whose answer is older cannot be told,
+//!   and an isolate must not go back. See [`Flights::may_fill`].
+//! - Of several requests for one thing, one loads. The others look, on timers
+//!   of their own, whether its load has *landed*: on Workers nothing that one
+//!   request awaits may be completed by another.
+//! - All tables are bounded. What no longer fits is forgotten in the safe
+//!   direction: a load that could fill does not, a copy that could answer is
+//!   not asked.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::{Rc, Weak};
+
+use super::Found;
+use crate::error::Error;
+use crate::limits::{FLIGHT_MS_MAX, FLIGHTS_MAX, RECENT_CHANGES_MAX, RECENT_MARKS_MAX};
+
+/// When a load began, to tell later what has happened since.
+#[derive(Debug, Clone, Copy)]
+pub struct Ticket {
+    began: u64,
+    key: u64,
+    place: u64,
+}
+
+/// A load that others may wait for.
+pub struct Flight {
+    key: String,
+    variant: String,
+    since_ms: u64,
+    ended: Cell<bool>,
+    landed: RefCell<Option<Result<Found, Error>>>,
+}
+
+impl Flight {
+    /// Whether it is worth waiting for. One whose request was cut off never ends.
+    pub fn is_under_way(&self, now_ms: u64) -> bool {
+        !self.ended.get() && now_ms.saturating_sub(self.since_ms) < FLIGHT_MS_MAX
+    }
+
+    /// How it ended; None: without an outcome.
+    pub fn outcome(&self) -> Option<Result<Found, Error>> {
+        self.landed.borrow().clone()
+    }
+}
+
+/// The one that loads. Dropped without [`Lead::land`], it lets the others load.
+pub struct Lead(Rc<Flight>);
+
+impl Lead {
+    pub fn land(self, outcome: Result<Found, Error>) {
+        self.0.landed.replace(Some(outcome));
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        self.0.ended.set(true);
+    }
+}
+
+/// The loads of one isolate, and what overtakes them.
+#[derive(Default)]
+pub struct Flights {
+    /// Counts beginnings and changes, so that one can be before the other.
+    count: u64,
+    changes: Recent,
+    /// Until when the truth was read that was answered without L2 knowing it, in ms.
+    marks: Recent,
+    under_way: Vec<Weak<Flight>>,
+}
+
+impl Flights {
+    /// Begins a load.
+    pub fn ticket(&mut self, key: &str, variant: &str) -> Ticket {
+        self.count += 1;
+        Ticket {
+            began: self.count,
+            key: hash(key, None),
+            place: hash(key, Some(variant)),
+        }
+    }
+
+    /// Whether a load may still fill; if so, those that began before may not.
+    pub fn may_fill(&mut self, ticket: Ticket) -> bool {
+        let changed = self
+            .changes
+            .latest(ticket.key)
+            .max(self.changes.latest(ticket.place));
+        if changed >= ticket.began {
+            return false;
+        }
+        self.count += 1;
+        self.changes
+            .note(ticket.place, self.count, RECENT_CHANGES_MAX);
+        true
+    }
+
+    /// A write to a key: no load under way may fill it, and none that begins
+    /// now joins one of them.
+    pub fn overtake(&mut self, key: &str) {
+        self.count += 1;
+        self.changes
+            .note(hash(key, None), self.count, RECENT_CHANGES_MAX);
+        self.under_way
+            .retain(|flight| flight.upgrade().is_some_and(|flight| flight.key != key));
+    }
+
+    /// The load that is under way for the same thing.
+    pub fn under_way(&self, key: &str, variant: &str, now_ms: u64) -> Option<Rc<Flight>> {
+        let mut flights = self.under_way.iter().filter_map(Weak::upgrade);
+        flights.find(|flight| {
+            flight.key == key && flight.variant == variant && flight.is_under_way(now_ms)
+        })
+    }
+
+    /// Begins the load that others wait for.
+    pub fn lead(&mut self, key: &str, variant: &str, now_ms: u64) -> Lead {
+        let flight = Rc::new(Flight {
+            key: key.to_owned(),
+            variant: variant.to_owned(),
+            since_ms: now_ms,
+            ended: Cell::new(false),
+            landed: RefCell::default(),
+        });
+        self.under_way.retain(|flight| {
+            flight
+                .upgrade()
+                .is_some_and(|flight| flight.is_under_way(now_ms))
+        });
+        if self.under_way.len() < FLIGHTS_MAX {
+            self.under_way.push(Rc::downgrade(&flight));
+        }
+        Lead(flight)
+    }
+
+    /// Something was answered from the truth, read before `read_by_ms`, and L2
+    /// may have an older copy.
+    pub fn mark(&mut self, key: &str, variant: &str, read_by_ms: u64) {
+        self.marks
+            .note(hash(key, Some(variant)), read_by_ms, RECENT_MARKS_MAX);
+    }
+
+    /// Whether a copy of what was read at that time is not older than what was
+    /// answered already.
+    pub fn may_answer(&self, key: &str, variant: &str, read_at_ms: u64) -> bool {
+        read_at_ms >= self.marks.latest(hash(key, Some(variant)))
+    }
+}
+
+/// The latest number noted for each of the last few things; for all others a
+/// number that is not below theirs.
+#[derive(Default)]
+struct Recent {
+    noted: HashMap<u64, u64>,
+    floor: u64,
+}
+
+impl Recent {
+    fn note(&mut self, thing: u64, number: u64, things_max: usize) {
+        if self.noted.len() >= things_max {
+            self.floor = self.noted.values().copied().fold(self.floor, u64::max);
+            self.noted.clear();
+        }
+        let latest = self.noted.entry(thing).or_default();
+        *latest = number.max(*latest);
+    }
+
+    fn latest(&self, thing: u64) -> u64 {
+        self.noted
+            .get(&thing)
+            .map_or(self.floor, |number| *number.max(&self.floor))
+    }
+}
+
+/// Two things of the same hash are taken for one, which is safe here.
+fn hash(key: &str, variant: Option<&str>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (key, variant).hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_that_a_write_overtook_does_not_fill() {
+        let mut flights = Flights::default();
+        let load = flights.ticket("k", "1");
+        flights.overtake("k");
+        assert!(!flights.may_fill(load));
+        let load = flights.ticket("k", "1");
+        flights.overtake("other");
+        assert!(flights.may_fill(load));
+    }
+
+    #[test]
+    fn of_two_loads_the_first_to_land_fills() {
+        let mut flights = Flights::default();
+        for late_lands_first in [false, true] {
+            let loads = [flights.ticket("k", ""), flights.ticket("k", "")];
+            let other = flights.ticket("k", "other");
+            assert!(flights.may_fill(loads[usize::from(late_lands_first)]));
+            assert!(!flights.may_fill(loads[usize::from(!late_lands_first)]));
+            assert!(flights.may_fill(other));
+        }
+    }
+
+    #[test]
+    fn what_is_forgotten_does_not_fill_and_does_not_answer() {
+        let mut flights = Flights::default();
+        let load = flights.ticket("k", "");
+        flights.overtake("k");
+        for n in 0..2 * RECENT_CHANGES_MAX {
+            flights.overtake(&format!("other {n}"));
+        }
+        assert!(!flights.may_fill(load));
+        flights.mark("k", "", 1_000);
+        for n in 0..2 * RECENT_MARKS_MAX {
+            flights.mark(&format!("other {n}"), "", 900);
+        }
+        assert!(!flights.may_answer("k", "", 999));
+        assert!(flights.may_answer("k", "", 1_000));
+    }
+
+    #[test]
+    fn a_load_is_joined_until_it_ends_or_takes_too_long_or_a_write_comes() {
+        let mut flights = Flights::default();
+        let joined = |flights: &Flights, now_ms| flights.under_way("k", "1", now_ms).is_some();
+        let lead = flights.lead("k", "1", 0);
+        assert!(joined(&flights, 1));
+        assert!(flights.under_way("k", "2", 1).is_none());
+        assert!(!joined(&flights, FLIGHT_MS_MAX));
+        let follower = flights.under_way("k", "1", 1).unwrap();
+        drop(lead);
+        assert!(!follower.is_under_way(1) && follower.outcome().is_none());
+        let lead = flights.lead("k", "1", 10);
+        let follower = flights.under_way("k", "1", 11).unwrap();
+        flights.overtake("k");
+        assert!(!joined(&flights, 12));
+        lead.land(Err(Error::NotFound));
+        assert_eq!(follower.outcome().unwrap().unwrap_err(), Error::NotFound);
+    }
+}

@@ -1,0 +1,255 @@
+//! Copies of PostgreSQL's rows in L2 and L1, and the writes that make them old.
+//!
+//! A copy carries the time at which its rows were read; that time travels with
+//! it through all tiers and never restarts. L2 is filled only under a lease
+//! that a write takes away, so no load brings back what a write made old.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::valkey::{Copy, Lease};
+use super::{Found, InL2, Tier, Tiers, valkey};
+use crate::error::Error;
+use crate::host::Host;
+use crate::limits::{BLOCK_MARGIN_MS, INVALIDATION_PAUSES_MS, LEASE_WAITS_MAX};
+use crate::policy::{Kind, REFRESH_FROM};
+use crate::wire::pg::{self, Statement};
+use crate::wire::resp::{Command, Reply};
+
+/// How long the one that holds a lease is given each time, in ms, drawn from.
+const LEASE_WAIT_MS: (u64, u64) = (20, 40);
+
+/// Rows that are asked for.
+pub struct Query {
+    pub kind: Kind,
+    /// What writes name. Its variants are invalidated together.
+    pub key: String,
+    pub variant: String,
+    pub statement: Statement,
+    /// Makes the body; None is an absence that may be remembered.
+    pub render: fn(&pg::Rows) -> Result<Option<Vec<u8>>, Error>,
+}
+
+/// What L2 knows.
+struct InCopy {
+    /// When its rows were read, by this isolate's clock.
+    found: Option<(u64, Option<Bytes>)>,
+    /// Whether it may answer; else only when the truth cannot be asked.
+    is_fresh: bool,
+    asked_at_ms: u64,
+    lease: Lease,
+    in_l2: InL2,
+}
+
+impl<H: Host> Tiers<H> {
+    /// Rows, from the nearest tier that has them.
+    ///
+    /// # Errors
+    /// No tier can answer.
+    pub async fn rows(&self, query: Query) -> Result<Found, Error> {
+        let query = Rc::new(query);
+        let (key, variant) = (query.key.as_str(), query.variant.as_str());
+        if let Some((found, is_due)) = self.fresh(key, variant) {
+            if is_due {
+                self.refresh_rows(&query);
+            }
+            return Ok(found);
+        }
+        self.collapsed(key, variant, self.load_rows(&query))
+            .await
+            .or_else(|error| self.stale_if_error(key, variant, error))
+    }
+
+    fn refresh_rows(&self, query: &Rc<Query>) {
+        let (tiers, query) = (self.background(), Rc::clone(query));
+        self.host.defer(async move {
+            let load = tiers.load_rows(&query);
+            if let Err(error) = tiers.collapsed(&query.key, &query.variant, load).await {
+                tiers.complain(&error);
+            }
+        });
+    }
+
+    async fn load_rows(&self, query: &Rc<Query>) -> Result<Found, Error> {
+        let place = (query.key.as_str(), query.variant.as_str());
+        let policy = self.policy(query.kind);
+        let ticket = self.ticket(place.0, place.1);
+        let token = self.token();
+        let copy = self.copy_in_l2(query, &token).await;
+        let entry = copy.found.map(|(read_at_ms, body)| {
+            self.entry(policy, body, (read_at_ms, copy.asked_at_ms, u64::MAX))
+        });
+        let now_ms = self.host.now_ms();
+        if let Some(entry) = entry.clone().filter(|_| copy.is_fresh) {
+            if copy.lease == Lease::Granted {
+                self.refill(query, token);
+            }
+            return Ok(self.keep(ticket, place, entry, Tier::L2, InL2::Yes));
+        }
+        let read_at_ms = self.host.now_ms();
+        match self.load_truth(query).await {
+            Ok(body) => {
+                if copy.lease == Lease::Granted {
+                    let (tiers, query, body) = (self.background(), Rc::clone(query), body.clone());
+                    self.host
+                        .defer(async move { tiers.fill(&query, &token, body).await });
+                } else {
+                    // L2 may have, or get, what was read before.
+                    let now_ms = self.host.now_ms();
+                    let mut flights = self.isolate.flights.borrow_mut();
+                    flights.mark(place.0, place.1, now_ms);
+                }
+                let entry = self.entry(policy, body, (read_at_ms, read_at_ms, u64::MAX));
+                Ok(self.keep(ticket, place, entry, Tier::L3, copy.in_l2))
+            }
+            Err(error) => match entry {
+                Some(entry) if error.is_of_store() && now_ms < entry.stale_until_ms => Ok(Found {
+                    is_stale: true,
+                    ..self.found(&entry, Tier::L2, InL2::Yes)
+                }),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Asks L2, and gives the one that holds a lease some time to fill it.
+    async fn copy_in_l2(&self, query: &Query, token: &str) -> InCopy {
+        let mut waits_left = LEASE_WAITS_MAX;
+        loop {
+            let asked_at_ms = self.host.now_ms();
+            let copy = match self.read_copy(query, token).await {
+                Ok(copy) => copy,
+                Err(error) => {
+                    self.complain(&error);
+                    return InCopy {
+                        found: None,
+                        is_fresh: false,
+                        asked_at_ms,
+                        lease: Lease::NotGranted,
+                        in_l2: InL2::Unavailable,
+                    };
+                }
+            };
+            let is_fresh = self.is_fresh(query, &copy);
+            let may_come = copy.lease == Lease::NotGranted && !is_fresh;
+            if may_come && waits_left > 0 && self.left_ms() > 0 {
+                waits_left -= 1;
+                self.host.sleep(self.draw(LEASE_WAIT_MS)).await;
+                continue;
+            }
+            // A copy that is older than what this isolate has answered is none.
+            let found = copy.found.map(|(age_ms, body)| {
+                let read_at_ms = asked_at_ms.saturating_sub(age_ms);
+                (read_at_ms, body)
+            });
+            let flights = self.isolate.flights.borrow();
+            return InCopy {
+                found: found.filter(|(read_at_ms, _)| {
+                    flights.may_answer(&query.key, &query.variant, *read_at_ms)
+                }),
+                is_fresh,
+                asked_at_ms,
+                lease: copy.lease,
+                in_l2: match copy.lease {
+                    Lease::Granted => InL2::Yes,
+                    Lease::NotGranted | Lease::Blocked => InL2::No,
+                },
+            };
+        }
+    }
+
+    async fn read_copy(&self, query: &Query, token: &str) -> Result<Copy, Error> {
+        let policy = self.policy(query.kind);
+        let part = self.draw(REFRESH_FROM);
+        let refresh_ms = (
+            policy.max_age_ms * part / 100,
+            policy.absence_ms * part / 100,
+        );
+        let read = valkey::read_copy(&query.key, &query.variant, token, refresh_ms);
+        let replies = self.ask(vec![read], self.copy_deadline_ms()).await?;
+        let reply = replies.first().unwrap_or(&Reply::Null);
+        valkey::copy(reply).ok_or_else(|| valkey::refused(reply))
+    }
+
+    fn is_fresh(&self, query: &Query, copy: &Copy) -> bool {
+        let policy = self.policy(query.kind);
+        copy.found.as_ref().is_some_and(|(age_ms, body)| {
+            *age_ms < policy.max_age_ms && (body.is_some() || *age_ms < policy.absence_ms)
+        })
+    }
+
+    async fn load_truth(&self, query: &Query) -> Result<Option<Bytes>, Error> {
+        let rows = self.query(&query.statement).await?;
+        Ok((query.render)(&rows)?.map(Bytes::from))
+    }
+
+    /// Reads the truth anew, after the answer, for the copy that is getting old.
+    fn refill(&self, query: &Rc<Query>, token: String) {
+        let (tiers, query) = (self.background(), Rc::clone(query));
+        self.host.defer(async move {
+            match tiers.load_truth(&query).await {
+                Ok(body) => tiers.fill(&query, &token, body).await,
+                Err(error) => tiers.complain(&error),
+            }
+        });
+    }
+
+    async fn fill(&self, query: &Query, token: &str, body: Option<Bytes>) {
+        let policy = self.policy(query.kind);
+        let keep_ms = policy.max_age_ms.saturating_add(policy.stale_if_error_ms);
+        let body = body.unwrap_or_default();
+        let fill = valkey::fill_copy(&query.key, &query.variant, token, &body, keep_ms);
+        if let Err(error) = self.ask(vec![fill], self.copy_deadline_ms()).await {
+            self.complain(&error);
+        }
+    }
+
+    /// Runs a statement that makes copies old. Fills are blocked before the
+    /// commit and let through after it; the isolate reads its own write at once.
+    ///
+    /// When it is not known whether the statement was committed, fills stay
+    /// blocked until it must have been.
+    ///
+    /// # Errors
+    /// The statement was refused or PostgreSQL cannot run it.
+    pub async fn write_rows(
+        &self,
+        keys: Vec<String>,
+        statement: &Statement,
+    ) -> Result<pg::Rows, Error> {
+        let forget = || keys.iter().for_each(|key| self.forget(key));
+        let token = self.token();
+        let block_ms = self.isolate.settings.postgres_deadline_ms + BLOCK_MARGIN_MS;
+        let block = valkey::block(&keys, &token, block_ms);
+        forget();
+        if let Err(error) = self.ask(vec![block.clone()], self.copy_deadline_ms()).await {
+            // Without L2 the write still counts; copies elsewhere end by age.
+            self.complain(&error);
+        }
+        let outcome = self.query(statement).await;
+        forget();
+        let is_known = !outcome.as_ref().is_err_and(Error::is_ambiguous);
+        let after = if is_known {
+            valkey::release(&keys, &token)
+        } else {
+            block
+        };
+        let tiers = self.background();
+        self.host.defer(async move { tiers.insist(after).await });
+        outcome
+    }
+
+    /// Tells L2 what it must not miss, as often as the platform gives time for.
+    async fn insist(&self, command: Command) {
+        for pause_ms in INVALIDATION_PAUSES_MS {
+            self.host.sleep(pause_ms).await;
+            let pass = self.isolate.valkey.probe(self.host.now_ms());
+            let told = self.ask_with(pass, vec![command.clone()], self.copy_deadline_ms());
+            match told.await {
+                Ok(_) => return,
+                Err(error) => self.complain(&error),
+            }
+        }
+    }
+}
