@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use tokio::sync::oneshot;
 use worker::{Context, Env, SecureTransport, Socket};
 
 use crate::host::{Address, Body, Host, Tls};
@@ -85,20 +86,36 @@ fn lookup(env: &Env, name: &str) -> Option<String> {
     env.var(name).ok().map(|value| value.to_string())
 }
 
+/// Answers within `waitUntil`: the platform drops what a request awaits when its
+/// client goes away, and what is dropped there frees no memory, closes no
+/// connection and sends no invalidation. Deadlines end the work soon enough.
 #[worker::event(fetch)]
 async fn fetch(
     request: worker::Request,
     env: Env,
     context: Context,
 ) -> worker::Result<worker::Response> {
+    let (sender, receiver) = oneshot::channel();
+    let host = Workers {
+        context: Rc::new(context),
+    };
+    host.clone().defer(async move {
+        // A client that is gone reads no answer.
+        let _ = sender.send(respond(host, request, env).await);
+    });
+    receiver.await.map_err(|error| error.to_string())?
+}
+
+async fn respond(
+    host: Workers,
+    request: worker::Request,
+    env: Env,
+) -> worker::Result<worker::Response> {
     let isolate = ISOLATE.with(|cell| {
         Rc::clone(
             cell.get_or_init(|| Rc::new(Isolate::new(Settings::read(&|name| lookup(&env, name))))),
         )
     });
-    let host = Workers {
-        context: Rc::new(context),
-    };
     let answer = route::answer(host, isolate, read(request).await?).await;
     let headers = worker::Headers::new();
     for (name, value) in &answer.headers {
