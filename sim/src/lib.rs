@@ -5,6 +5,7 @@
 //! - [`child`]: a process that ends when we end.
 //! - [`stores`]: a real PostgreSQL and a real Valkey, started and stopped.
 //! - [`database`], [`valkey`]: a connection by URL, and in a sentence why there is none.
+//! - [`backends`]: the same two stores in memory, for simulations in virtual time.
 //! - [`schema`], [`sample`]: the tables, and something to look at in them.
 //! - [`trace`] → [`workload`] → [`replay`] → [`report`]: recorded requests,
 //!   mapped onto the API's routes, fired at an edge, judged in a table.
@@ -12,6 +13,7 @@
 //!
 //! Only [`dev`] and the command line know all of the others.
 
+pub mod backends;
 pub mod cache_status;
 pub mod certificate;
 pub mod checkout;
