@@ -16,6 +16,7 @@
 pub mod backends;
 pub mod cache_status;
 pub mod certificate;
+pub mod chaos;
 pub mod checkout;
 pub mod child;
 pub mod database;
@@ -30,5 +31,7 @@ pub mod steps;
 pub mod stores;
 pub mod trace;
 pub mod valkey;
+pub mod virtual_network;
+pub mod virtual_time;
 pub mod workload;
 pub mod wrangler;

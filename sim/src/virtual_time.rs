@@ -143,17 +143,25 @@ impl World {
 
     /// Drops a task where it stands, as a host does when its client goes away.
     pub fn cancel(&self, id: TaskId) {
-        let task = {
+        drop(self.remove(id));
+    }
+
+    /// Never runs a task again and does not drop it: what holds it is gone.
+    pub fn freeze(&self, id: TaskId) {
+        std::mem::forget(self.remove(id));
+    }
+
+    fn remove(&self, id: TaskId) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
+        {
             let mut tasks = self.0.tasks.borrow_mut();
             let slot = &mut tasks[id.number];
             if slot.turn != id.turn {
-                return;
+                return None;
             }
             slot.turn += 1;
             self.0.free.borrow_mut().push(id.number);
             slot.task.take()
-        };
-        drop(task);
+        }
     }
 
     /// A future that is ready after a while.
