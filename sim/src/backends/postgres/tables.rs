@@ -3,7 +3,7 @@
 //! Does not know SQL or bytes. Columns that only other programs write are not
 //! here: they are NULL in every row.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::jsonb;
 use super::values::Decimal;
@@ -40,6 +40,18 @@ pub(super) struct Profile {
     pub updated_at_ms: u64,
 }
 
+impl Profile {
+    pub(super) fn new(email: &str, now_ms: u64) -> Self {
+        Self {
+            email: email.to_owned(),
+            preferences: "{}".to_owned(),
+            body_measurements: "{}".to_owned(),
+            created_at_ms: now_ms,
+            updated_at_ms: now_ms,
+        }
+    }
+}
+
 /// A row of `orders`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
@@ -70,7 +82,10 @@ pub(super) struct Return {
 pub struct Server {
     pub(super) catalog: BTreeMap<String, Product>,
     pub(super) profiles: BTreeMap<String, Profile>,
+    /// `UNIQUE`.
+    pub(super) emails: HashSet<String>,
     pub(super) orders: BTreeMap<String, Order>,
+    /// The index; its order is that of insertion.
     pub(super) orders_of_user: HashMap<String, Vec<String>>,
     pub(super) returns: BTreeMap<String, Return>,
     pub(super) statements: u64,
@@ -90,13 +105,8 @@ impl Server {
 
     /// Puts a user with empty preferences, in the place of one with this id.
     pub fn put_user(&mut self, user_id: &str, now_ms: u64) {
-        let profile = Profile {
-            email: format!("{user_id}@users.invalid"),
-            preferences: "{}".to_owned(),
-            body_measurements: "{}".to_owned(),
-            created_at_ms: now_ms,
-            updated_at_ms: now_ms,
-        };
+        let profile = Profile::new(&format!("{user_id}@users.invalid"), now_ms);
+        self.emails.insert(profile.email.clone());
         self.profiles.insert(user_id.to_owned(), profile);
     }
 
