@@ -3,5 +3,7 @@
 
 #[path = "backends/postgres.rs"]
 mod postgres;
+#[path = "backends/split.rs"]
+mod split;
 #[path = "backends/valkey.rs"]
 mod valkey;

@@ -391,3 +391,45 @@ async fn valkey_fails_as_the_real_one() -> Result<()> {
     }
     Ok(())
 }
+
+/// What the server says last to bytes that are no request, before it closes.
+fn last_words(stores: &Stores, bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut real = TcpStream::connect(("127.0.0.1", stores.valkey.port))?;
+    real.set_read_timeout(Some(Duration::from_secs(10)))?;
+    real.write_all(bytes)?;
+    let mut answer = Vec::new();
+    real.read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn valkey_ends_a_connection_as_the_real_one() -> Result<()> {
+    let stores = Stores::start(&Data::ThrowAway).await?;
+    let mut pair = Pair::connect(&stores)?;
+    // It answers nothing to these.
+    pair.compare(b"*0\r\n*-1\r\n*-7\r\n*1\r\n$4\r\nPING\r\n")?;
+    let endless = [b"*".as_slice(), &[b'1'; 70_000]].concat();
+    for bytes in [
+        b"*x\r\n".as_slice(),
+        b"*1\r\n:1\r\n",
+        b"*1\r\n$x\r\n",
+        b"*1\r\n$-1\r\n",
+        b"*1\r\n$999999999999\r\n",
+        b"*2147483648\r\n",
+        b"*01\r\n",
+        b"*1\r\n$4\r\nPING\r\n*1\r\n\0",
+        &endless,
+    ] {
+        let real = last_words(&stores, bytes)?;
+        pair.session = Session::new();
+        let simulated = pair.ask_simulated(bytes, 0);
+        ensure!(
+            real == simulated && pair.session.is_closed(),
+            "to {:.40}\n the real one: {}\n the simulated: {}",
+            bytes.escape_ascii().to_string(),
+            real.escape_ascii(),
+            simulated.escape_ascii()
+        );
+    }
+    Ok(())
+}
