@@ -141,13 +141,18 @@ pub(super) fn wrong_arguments(name: &str) -> Reply {
     ))
 }
 
+/// What C sees of a text: it ends at the first NUL.
+fn c_string(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().position(|byte| *byte == 0);
+    bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default()
+}
+
 /// Quotes the name and the first arguments, cut (`commandCheckExistence`).
 pub(super) fn unknown(arguments: &[&[u8]]) -> Reply {
     const SHOWN_BYTES_MAX: usize = 128;
-    let cut = |bytes: &[u8], bytes_max: usize| {
-        let end = bytes.iter().position(|byte| *byte == 0);
-        let end = end.unwrap_or(bytes.len()).min(bytes_max);
-        bytes.get(..end).unwrap_or_default().to_vec()
+    let cut = |bytes, bytes_max| {
+        let text = c_string(bytes);
+        text.get(..text.len().min(bytes_max)).unwrap_or_default()
     };
     let [name, rest @ ..] = arguments else {
         return Reply::error("ERR unknown command");
@@ -165,8 +170,8 @@ pub(super) fn unknown(arguments: &[&[u8]]) -> Reply {
     let name = cut(name, SHOWN_BYTES_MAX);
     Reply::Error(
         [
-            b"ERR unknown command '",
-            name.as_slice(),
+            b"ERR unknown command '".as_slice(),
+            name,
             b"', with args beginning with: ",
             &shown,
         ]
@@ -323,7 +328,7 @@ impl ExpireOptions {
                 b"GT" => parsed.if_greater = true,
                 b"LT" => parsed.if_less = true,
                 _ => {
-                    let text = [b"ERR Unsupported option ", *option].concat();
+                    let text = [b"ERR Unsupported option ", c_string(option)].concat();
                     return Err(Reply::Error(text));
                 }
             }
@@ -398,8 +403,12 @@ fn time(keyspace: &mut Keyspace, _: &[&[u8]]) -> Reply {
 }
 
 fn flush_all(keyspace: &mut Keyspace, arguments: &[&[u8]]) -> Reply {
-    let how = argument(arguments, 1).to_ascii_uppercase();
-    if arguments.len() > 2 || !matches!(how.as_slice(), b"" | b"SYNC" | b"ASYNC") {
+    let known = match arguments {
+        [_] => true,
+        [_, how] => how.eq_ignore_ascii_case(b"SYNC") || how.eq_ignore_ascii_case(b"ASYNC"),
+        _ => false,
+    };
+    if !known {
         return Reply::error(SYNTAX);
     }
     keyspace.clear();

@@ -41,7 +41,7 @@ impl Reply {
     pub fn write(&self, version: Version, out: &mut Vec<u8>) {
         match self {
             Self::Simple(text) => write_line(b'+', text, out),
-            Self::Error(text) => write_line(b'-', text, out),
+            Self::Error(text) => write_line(b'-', without_end(text), out),
             Self::Integer(number) => write_header(b':', *number, out),
             Self::Bulk(bytes) => {
                 write_header(b'$', bytes.len(), out);
@@ -73,6 +73,13 @@ impl Reply {
 
 fn write_header(mark: u8, number: impl ToString, out: &mut Vec<u8>) {
     write_line(mark, number.to_string().as_bytes(), out);
+}
+
+/// An error that ends in ends of lines loses them (`addReplyErrorFormatEx`).
+fn without_end(text: &[u8]) -> &[u8] {
+    let is_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    let end = text.iter().rposition(|byte| !is_end(byte));
+    text.get(..end.map_or(0, |end| end + 1)).unwrap_or_default()
 }
 
 /// A line cannot hold its own end: the server writes spaces instead.

@@ -162,7 +162,7 @@ fn called(keyspace: &RefCell<Keyspace>, arguments: &MultiValue) -> Reply {
         return Reply::error("ERR Wrong number of args calling command from script");
     }
     let Does::Keyspace(run) = command.does else {
-        return Reply::error("ERR This Valkey command is not allowed from script");
+        return Reply::error("ERR This Redis command is not allowed from script");
     };
     let mut keyspace = keyspace.borrow_mut();
     match command.refusal_in_script(&mut keyspace) {
