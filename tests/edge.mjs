@@ -95,6 +95,16 @@ export async function stores({ empty = false } = {}) {
   return { settings: { DATABASE_URL, VALKEY_URL }, ...pids, close };
 }
 
+/** Settings with which no copy answers and no breaker opens: each request asks the stores. */
+export const NOTHING_BETWEEN = {
+  L1_MAX_AGE_MS: "0",
+  COPY_MAX_AGE_MS: "0",
+  BREAKER_FAILURES: "0",
+  ...Object.fromEntries(
+    ["SESSION", "CONVERSATION", "RECOMMENDATIONS", "PREFERENCES", "GENERIC", "PRODUCTS", "PROFILE", "ORDERS", "RETURNS"].map((kind) => [`POLICY_${kind}`, "stale-if-error=0"]),
+  ),
+};
+
 /** A port that was free a moment ago, for programs that must be told one. */
 export async function freePort() {
   const server = net.createServer().listen(0, "127.0.0.1");

@@ -24,11 +24,13 @@ pub struct Isolate {
 
 impl Isolate {
     pub fn new(settings: Settings) -> Self {
+        let gate =
+            |deadline_ms| Gate::new(settings.breaker_failures, deadline_ms + CANCEL_DEADLINE_MS);
         Self {
             memory: RefCell::new(Memory::new(settings.l1_bytes)),
             flights: RefCell::default(),
-            valkey: Gate::new(settings.valkey_deadline_ms + CANCEL_DEADLINE_MS),
-            postgres: Gate::new(settings.postgres_deadline_ms + CANCEL_DEADLINE_MS),
+            valkey: gate(settings.valkey_deadline_ms),
+            postgres: gate(settings.postgres_deadline_ms),
             settings,
             metrics: Metrics::default(),
             dice: Cell::new(0),

@@ -9,13 +9,15 @@
 //! - [`transport`]: the only loop that moves bytes.
 //!
 //! Beside them: [`isolate`] (what an isolate keeps between requests),
-//! [`settings`], [`policy`], [`limits`], [`error`], [`json`].
+//! [`settings`], [`policy`], [`limits`], [`error`], [`json`],
+//! and [`mutation`], which tests break promises with.
 
 pub mod error;
 pub mod host;
 pub mod isolate;
 pub mod json;
 pub mod limits;
+pub mod mutation;
 pub mod policy;
 pub mod route;
 pub mod settings;

@@ -96,8 +96,10 @@ pub const RECENT_CHANGES_MAX: usize = 4096;
 /// Rows that were answered without L2 knowing them, for which an isolate
 /// remembers when.
 pub const RECENT_MARKS_MAX: usize = 4096;
-/// Failures in a row that open a breaker: one can be bad luck.
-pub const BREAKER_FAILURES: u32 = 3;
+/// Failures in a row that open a breaker, by default: one can be bad luck.
+pub const BREAKER_FAILURES_DEFAULT: u64 = 3;
+/// A setting of more failures means none.
+pub const BREAKER_FAILURES_MAX: u64 = 1_000;
 /// How long a breaker stays open at first, and at last: a store that is back
 /// must not wait long for its first request.
 pub const BREAKER_PAUSE_MS_MIN: u64 = 250;

@@ -44,6 +44,8 @@ pub struct Settings {
     pub valkey_deadline_ms: u64,
     /// How long a request that needs PostgreSQL may take in all, in ms.
     pub postgres_deadline_ms: u64,
+    /// Failures in a row after which a store is left alone for a moment; 0: never.
+    pub breaker_failures: u64,
 }
 
 const ORIGINS_DEFAULT: &str = "http://localhost:5173,http://localhost:8080,http://localhost:3000";
@@ -92,6 +94,11 @@ impl Settings {
             ),
             valkey_deadline_ms: number("VALKEY_DEADLINE_MS", 900, 1..=limits::DEADLINE_MS_MAX),
             postgres_deadline_ms: number("POSTGRES_DEADLINE_MS", 900, 1..=limits::DEADLINE_MS_MAX),
+            breaker_failures: number(
+                "BREAKER_FAILURES",
+                limits::BREAKER_FAILURES_DEFAULT,
+                0..=limits::BREAKER_FAILURES_MAX,
+            ),
         };
         for kind in Kind::ALL {
             if let Some(text) = set(kind.setting())

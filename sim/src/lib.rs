@@ -5,6 +5,7 @@
 //! - [`child`]: a process that ends when we end.
 //! - [`stores`]: a real PostgreSQL and a real Valkey, started and stopped.
 //! - [`database`], [`valkey`]: a connection by URL, and in a sentence why there is none.
+//! - [`backends`]: the same two stores in memory, for simulations in virtual time.
 //! - [`schema`], [`sample`]: the tables, and something to look at in them.
 //! - [`trace`] → [`workload`] → [`replay`] → [`report`]: recorded requests,
 //!   mapped onto the API's routes, fired at an edge, judged in a table.
@@ -12,8 +13,10 @@
 //!
 //! Only [`dev`] and the command line know all of the others.
 
+pub mod backends;
 pub mod cache_status;
 pub mod certificate;
+pub mod chaos;
 pub mod checkout;
 pub mod child;
 pub mod database;
@@ -28,5 +31,7 @@ pub mod steps;
 pub mod stores;
 pub mod trace;
 pub mod valkey;
+pub mod virtual_network;
+pub mod virtual_time;
 pub mod workload;
 pub mod wrangler;

@@ -5,14 +5,16 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use serde_json::json;
+use sim::chaos::campaign::{self, Plan};
 use sim::dev::{self, Load, Options};
 use sim::replay::Edge;
 use sim::stores::{Data, Stores};
-use sim::{certificate, checkout, database, schema};
+use sim::{certificate, chaos, checkout, database, schema};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -74,6 +76,21 @@ enum Command {
         #[arg(long)]
         expired: bool,
     },
+    /// Try the promises in virtual time: many isolates, all faults, a judge
+    Chaos {
+        /// The first seed [default: drawn]
+        #[arg(long)]
+        seed: Option<u64>,
+        /// How many seeds
+        #[arg(long, default_value_t = 1)]
+        seeds: u64,
+        /// Begin no seed after so many seconds
+        #[arg(long)]
+        seconds: Option<u64>,
+        /// Print all that happens (one seed)
+        #[arg(long)]
+        trace: bool,
+    },
     /// Replay recorded traffic against a running edge and print the table
     ReplaySample {
         #[arg(long, default_value_t = format!("http://127.0.0.1:{}", dev::PORT_DEFAULT))]
@@ -128,10 +145,39 @@ async fn run(command: Command) -> Result<ExitCode> {
             );
             Ok(ExitCode::SUCCESS)
         }
+        Command::Chaos {
+            seed,
+            seeds,
+            seconds,
+            trace,
+        } => Ok(chaos(seed, seeds, seconds, trace)),
         Command::ReplaySample { url, load } => {
             dev::replay_sample(&Edge::at(&url), load).await?;
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+fn chaos(seed: Option<u64>, seeds: u64, seconds: Option<u64>, trace: bool) -> ExitCode {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let first_seed = seed.unwrap_or_else(|| now.unwrap_or_default().as_secs());
+    println!("seed {first_seed}");
+    if trace {
+        let run = chaos::run(first_seed, campaign::mood(first_seed), None, true);
+        run.trace.iter().for_each(|line| println!("{line}"));
+    }
+    let plan = Plan {
+        first_seed,
+        seeds,
+        time: seconds.map(Duration::from_secs),
+        mutation: None,
+    };
+    let all = campaign::campaign(plan, usize::MAX);
+    print!("{}", all.report());
+    if all.failures.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 

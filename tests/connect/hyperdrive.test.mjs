@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { freePort, stores, workerd } from "../edge.mjs";
+import { NOTHING_BETWEEN, freePort, stores, workerd } from "../edge.mjs";
 import { ask, unavailable } from "../observe.mjs";
 import { KEY, LET_IN, READY, int32, message, request, scripted, startup } from "../scripted.mjs";
 
@@ -20,7 +20,7 @@ describe("a Hyperdrive binding", () => {
   async function withEdge(hyperdrive, work) {
     const nowhere = new URL(real.settings.DATABASE_URL);
     nowhere.port = await freePort();
-    const edge = await workerd({ ...real.settings, DATABASE_URL: nowhere.href, COPY_MAX_AGE_MS: "0" }, { hyperdrive });
+    const edge = await workerd({ ...real.settings, DATABASE_URL: nowhere.href, ...NOTHING_BETWEEN }, { hyperdrive });
     try {
       const get = (path) => ask(edge, path, { within_ms: WITHIN_MS });
       await work({ get, edge });

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import tls from "node:tls";
 import { after, before, describe, test } from "node:test";
 import pg from "pg";
-import { native, stores, workerd } from "../edge.mjs";
+import { NOTHING_BETWEEN, native, stores, workerd } from "../edge.mjs";
 import { ask, unavailable } from "../observe.mjs";
 import { KEY, LET_IN, Peer, READY, errorResponse, int32, message, request, scripted, startup, statement } from "../scripted.mjs";
 import { certificate, tlsProxy } from "../tls-proxy.mjs";
@@ -50,9 +50,7 @@ describe("TLS to the stores", () => {
   const start = (host, settings) => {
     const all = {
       ...real.settings,
-      // Every request asks the stores.
-      L1_MAX_AGE_MS: "0",
-      COPY_MAX_AGE_MS: "0",
+      ...NOTHING_BETWEEN,
       POSTGRES_DEADLINE_MS: "5000",
       VALKEY_DEADLINE_MS: "5000",
       ...settings,

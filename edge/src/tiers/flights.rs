@@ -21,6 +21,7 @@ use std::rc::{Rc, Weak};
 use super::Found;
 use crate::error::Error;
 use crate::limits::{FLIGHT_MS_MAX, FLIGHTS_MAX, RECENT_CHANGES_MAX, RECENT_MARKS_MAX};
+use crate::mutation::{self, Mutation};
 
 /// When a load began, to tell later what has happened since.
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +95,7 @@ impl Flights {
             .changes
             .latest(ticket.key)
             .max(self.changes.latest(ticket.place));
-        if changed >= ticket.began {
+        if changed >= ticket.began && !mutation::is(Mutation::OvertakenLoadFills) {
             return false;
         }
         self.count += 1;
@@ -117,7 +118,8 @@ impl Flights {
     pub fn under_way(&self, key: &str, variant: &str, now_ms: u64) -> Option<Rc<Flight>> {
         let mut flights = self.under_way.iter().filter_map(Weak::upgrade);
         flights.find(|flight| {
-            flight.key == key && flight.variant == variant && flight.is_under_way(now_ms)
+            let is_same = flight.key == key && flight.variant == variant;
+            (is_same || mutation::is(Mutation::JoinsAnyLoad)) && flight.is_under_way(now_ms)
         })
     }
 
@@ -152,6 +154,7 @@ impl Flights {
     /// answered already.
     pub fn may_answer(&self, key: &str, variant: &str, read_at_ms: u64) -> bool {
         read_at_ms >= self.marks.latest(hash(key, Some(variant)))
+            || mutation::is(Mutation::IsolateGoesBack)
     }
 }
 

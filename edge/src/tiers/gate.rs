@@ -9,7 +9,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::limits::{BREAKER_FAILURES, BREAKER_PAUSE_MS_MAX, BREAKER_PAUSE_MS_MIN};
+use crate::limits::{BREAKER_PAUSE_MS_MAX, BREAKER_PAUSE_MS_MIN};
 
 /// Why an exchange may not begin now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum Closed {
 #[derive(Default)]
 struct State {
     /// Failures since the last success.
-    failures: u32,
+    failures: u64,
     /// The breaker is open, and may be tried again from this time on.
     retry_at_ms: Option<u64>,
     pause_ms: u64,
@@ -36,6 +36,7 @@ struct State {
 #[derive(Clone)]
 pub struct Gate {
     state: Rc<RefCell<State>>,
+    failures_max: u64,
     exchange_ms_max: u64,
 }
 
@@ -48,10 +49,12 @@ pub struct Pass {
 }
 
 impl Gate {
-    /// `exchange_ms_max` is how long an exchange can take.
-    pub fn new(exchange_ms_max: u64) -> Self {
+    /// `failures_max` in a row open the breaker, 0 for never; an exchange takes
+    /// at most `exchange_ms_max`.
+    pub fn new(failures_max: u64, exchange_ms_max: u64) -> Self {
         Self {
             state: Rc::default(),
+            failures_max,
             exchange_ms_max,
         }
     }
@@ -109,7 +112,9 @@ impl Pass {
     pub fn failed(self, now_ms: u64) -> bool {
         let mut state = self.gate.state.borrow_mut();
         state.failures = state.failures.saturating_add(1);
-        let opens = state.failures >= BREAKER_FAILURES && state.retry_at_ms.is_none();
+        let failures_max = self.gate.failures_max;
+        let opens =
+            failures_max > 0 && state.failures >= failures_max && state.retry_at_ms.is_none();
         // One that began before the breaker opened says nothing new.
         if opens || self.is_probe {
             state.pause_ms = (state.pause_ms * 2).clamp(BREAKER_PAUSE_MS_MIN, BREAKER_PAUSE_MS_MAX);
@@ -132,13 +137,14 @@ impl Drop for Pass {
 mod tests {
     use super::*;
 
+    const FAILURES: u64 = 3;
     const STUCK_MS: u64 = 10_000;
 
     fn broken(now_ms: u64) -> Gate {
-        let gate = Gate::new(STUCK_MS);
-        for n in 1..=BREAKER_FAILURES {
+        let gate = Gate::new(FAILURES, STUCK_MS);
+        for n in 1..=FAILURES {
             let opened = gate.enter(now_ms, 9).unwrap().failed(now_ms);
-            assert_eq!(opened, n == BREAKER_FAILURES);
+            assert_eq!(opened, n == FAILURES);
         }
         gate
     }
@@ -177,7 +183,7 @@ mod tests {
 
     #[test]
     fn failures_that_are_not_in_a_row_leave_it_closed() {
-        let gate = Gate::new(STUCK_MS);
+        let gate = Gate::new(FAILURES, STUCK_MS);
         for _ in 0..9 {
             gate.enter(0, 9).unwrap().failed(0);
             gate.enter(0, 9).unwrap().succeeded();
@@ -187,7 +193,7 @@ mod tests {
 
     #[test]
     fn room_comes_back_also_from_those_that_were_cut_off() {
-        let gate = Gate::new(STUCK_MS);
+        let gate = Gate::new(FAILURES, STUCK_MS);
         let one = gate.enter(0, 2).unwrap();
         std::mem::forget(gate.enter(0, 2).unwrap());
         assert_eq!(gate.enter(1, 2).err(), Some(Closed::Full));

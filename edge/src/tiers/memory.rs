@@ -10,6 +10,7 @@ use bytes::Bytes;
 use mini_moka::unsync::Cache;
 
 use crate::limits::{CLOCK_STEP_MS_MAX, L1_ENTRY_FRACTION};
+use crate::mutation::{self, Mutation};
 
 /// A value, or its remembered absence, with the time at which the truth was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +33,7 @@ impl Entry {
     }
 
     pub fn is_fresh(&self, now_ms: u64) -> bool {
-        now_ms < self.fresh_until_ms
+        now_ms < self.fresh_until_ms || mutation::is(Mutation::StaleForEver)
     }
 
     pub fn is_due(&self, now_ms: u64) -> bool {
@@ -41,6 +42,7 @@ impl Entry {
 
     fn is_of_use(&self, now_ms: u64) -> bool {
         now_ms < self.fresh_until_ms.max(self.stale_until_ms)
+            || mutation::is(Mutation::StaleForEver)
     }
 }
 

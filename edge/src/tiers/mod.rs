@@ -22,6 +22,7 @@ use crate::error::{Error, Fault, Store};
 use crate::host::Host;
 use crate::isolate::Isolate;
 use crate::limits;
+use crate::mutation::{self, Mutation};
 use crate::policy::{JITTER, Kind, Policy, REFRESH_FROM};
 use crate::wire::pg::{Rows, Statement};
 use crate::wire::resp::{Command, Reply};
@@ -291,6 +292,9 @@ impl<H: Host> Tiers<H> {
 
     /// Forgets a key, and lets no load that is under way bring it back.
     fn forget(&self, key: &str) {
+        if mutation::is(Mutation::OwnWriteIsNotSeen) {
+            return;
+        }
         self.isolate.memory.borrow_mut().forget(key);
         self.isolate.flights.borrow_mut().overtake(key);
     }

@@ -13,6 +13,7 @@ use futures_util::future::{Either, select};
 use crate::error::{Error, Fault, Store};
 use crate::host::{Host, Tls};
 use crate::limits;
+use crate::mutation::{self, Mutation};
 use crate::settings::{self, Settings};
 use crate::transport::Link;
 use crate::wire::pg::{Cancel, Connection, Rows, ServerError, SslMode, Statement};
@@ -86,6 +87,13 @@ pub async fn run<H: Host>(
         let attempts = async {
             match attempt(host, settings, statement, &reached).await {
                 Err(Error::Store(_, Fault::Unreachable(_))) => {
+                    if mutation::is(Mutation::IdForEachAttempt) {
+                        let mut other = statement.clone();
+                        if let Some(Some(id)) = other.parameters.first_mut() {
+                            id.push('x');
+                        }
+                        return attempt(host, settings, &other, &reached).await;
+                    }
                     attempt(host, settings, statement, &reached).await
                 }
                 outcome => outcome,

@@ -13,6 +13,7 @@ use super::{Found, InL2, Tier, Tiers, valkey};
 use crate::error::Error;
 use crate::host::Host;
 use crate::limits::{BLOCK_MARGIN_MS, INVALIDATION_PAUSES_MS, LEASE_WAITS_MAX};
+use crate::mutation::{self, Mutation};
 use crate::policy::{Kind, REFRESH_FROM};
 use crate::wire::pg::{self, Statement};
 use crate::wire::resp::{Command, Reply};
@@ -140,8 +141,10 @@ impl<H: Host> Tiers<H> {
             }
             // A copy that is older than what this isolate has answered is none.
             let found = copy.found.map(|(age_ms, body)| {
-                let read_at_ms = asked_at_ms.saturating_sub(age_ms);
-                (read_at_ms, body)
+                if mutation::is(Mutation::AgeRestarts) {
+                    return (asked_at_ms, body);
+                }
+                (asked_at_ms.saturating_sub(age_ms), body)
             });
             let flights = self.isolate.flights.borrow();
             return InCopy {
@@ -223,6 +226,9 @@ impl<H: Host> Tiers<H> {
         let block_ms = self.isolate.settings.postgres_deadline_ms + BLOCK_MARGIN_MS;
         let block = valkey::block(&keys, &token, block_ms);
         forget();
+        if mutation::is(Mutation::WriteDoesNotInvalidate) {
+            return self.query(statement).await;
+        }
         if let Err(error) = self.ask(vec![block.clone()], self.copy_deadline_ms()).await {
             // Without L2 the write still counts; copies elsewhere end by age.
             self.complain(&error);

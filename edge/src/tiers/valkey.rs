@@ -16,6 +16,7 @@ use futures_util::future::{Either, select};
 use crate::error::{Error, Fault, Store};
 use crate::host::Host;
 use crate::json;
+use crate::mutation::{self, Mutation};
 use crate::settings::Settings;
 use crate::transport::Link;
 use crate::wire::resp::{Command, Connection, Reply};
@@ -156,7 +157,13 @@ pub fn copy(reply: &Reply) -> Option<Copy> {
 
 /// Fills under a lease; a lease that was lost fills nothing.
 pub fn fill_copy(key: &str, variant: &str, token: &str, body: &[u8], keep_ms: u64) -> Command {
-    script(FILL, &[key])
+    let text = if mutation::is(Mutation::FillNeedsNoLease) {
+        "local t=redis.call('TIME') redis.call('HSET',KEYS[1],'v:'..ARGV[1],\
+        string.format('%.0f',t[1]*1000+math.floor(t[2]/1000))..' '..ARGV[3]) return 1"
+    } else {
+        FILL
+    };
+    script(text, &[key])
         .arg(variant)
         .arg(token)
         .arg(body)

@@ -10,6 +10,7 @@ use super::{Found, InL2, Tier, Tiers, valkey};
 use crate::error::Error;
 use crate::host::Host;
 use crate::json;
+use crate::mutation::{self, Mutation};
 use crate::policy::Kind;
 use crate::wire::resp::{Command, Reply};
 
@@ -51,7 +52,15 @@ impl<H: Host> Tiers<H> {
             None => self
                 .collapsed(key, "", self.load_value(key))
                 .await
-                .or_else(|error| self.stale_if_error(key, "", error)),
+                .or_else(|error| self.stale_if_error(key, "", error))
+                .or_else(|error| {
+                    let times = (self.host.now_ms(), self.host.now_ms(), 0);
+                    let missing = self.entry(self.policy(Kind::of_key(key)), None, times);
+                    let found = self.found(&missing, Tier::L2, InL2::No);
+                    mutation::is(Mutation::OutageIsMiss)
+                        .then_some(found)
+                        .ok_or(error)
+                }),
         };
         if let Ok(found) = &outcome {
             self.isolate.metrics.read(found.body.is_some());

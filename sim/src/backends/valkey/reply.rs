@@ -1,0 +1,86 @@
+//! Replies, and their bytes in both versions of RESP.
+//!
+//! Does not know which command is answered. The sections named here are those
+//! of <https://valkey.io/topics/protocol>.
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    Resp2,
+    Resp3,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Reply {
+    Simple(Vec<u8>),
+    /// Code and message, without the `-`.
+    Error(Vec<u8>),
+    Integer(i64),
+    Bulk(Vec<u8>),
+    Null,
+    Array(Vec<Reply>),
+    Map(Vec<(Reply, Reply)>),
+}
+
+impl Reply {
+    pub fn ok() -> Self {
+        Self::Simple(b"OK".to_vec())
+    }
+
+    pub fn error(text: impl Into<String>) -> Self {
+        Self::Error(text.into().into_bytes())
+    }
+
+    pub fn bulk(text: impl AsRef<[u8]>) -> Self {
+        Self::Bulk(text.as_ref().to_vec())
+    }
+
+    pub fn count(count: usize) -> Self {
+        Self::Integer(i64::try_from(count).unwrap_or(i64::MAX))
+    }
+
+    pub fn write(&self, version: Version, out: &mut Vec<u8>) {
+        match self {
+            Self::Simple(text) => write_line(b'+', text, out),
+            Self::Error(text) => write_line(b'-', text, out),
+            Self::Integer(number) => write_header(b':', *number, out),
+            Self::Bulk(bytes) => {
+                write_header(b'$', bytes.len(), out);
+                out.extend_from_slice(bytes);
+                out.extend_from_slice(b"\r\n");
+            }
+            // "Nulls", and "Null bulk strings" for the older version.
+            Self::Null => out.extend_from_slice(match version {
+                Version::Resp2 => b"$-1\r\n",
+                Version::Resp3 => b"_\r\n",
+            }),
+            Self::Array(elements) => {
+                write_header(b'*', elements.len(), out);
+                elements.iter().for_each(|reply| reply.write(version, out));
+            }
+            Self::Map(members) => {
+                match version {
+                    Version::Resp2 => write_header(b'*', members.len().saturating_mul(2), out),
+                    Version::Resp3 => write_header(b'%', members.len(), out),
+                }
+                for (key, value) in members {
+                    key.write(version, out);
+                    value.write(version, out);
+                }
+            }
+        }
+    }
+}
+
+fn write_header(mark: u8, number: impl ToString, out: &mut Vec<u8>) {
+    write_line(mark, number.to_string().as_bytes(), out);
+}
+
+/// A line cannot hold its own end: the server writes spaces instead.
+fn write_line(mark: u8, text: &[u8], out: &mut Vec<u8>) {
+    out.push(mark);
+    out.extend(text.iter().map(|byte| match byte {
+        b'\r' | b'\n' => b' ',
+        byte => *byte,
+    }));
+    out.extend_from_slice(b"\r\n");
+}

@@ -1,0 +1,260 @@
+//! One connection: requests cut from the stream, log-in, replies in order.
+//!
+//! Does not know what commands do. Inline commands ("Inline commands"), which
+//! people type and no client sends, are refused.
+
+use std::ops::Range;
+
+use super::Server;
+use super::commands::{Does, command, integer, unknown, wrong_arguments};
+use super::reply::{Reply, Version};
+
+/// `PROTO_INLINE_MAX_SIZE`.
+const LINE_BYTES_MAX: usize = 64 * 1024;
+/// `proto-max-bulk-len`.
+const BULK_BYTES_MAX: i64 = 512 * 1024 * 1024;
+
+/// The server's side of one connection.
+pub struct Session {
+    version: Version,
+    /// Given when the first bytes come; shown by HELLO.
+    id: i64,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    is_closed: bool,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Session {
+    pub fn new() -> Self {
+        Self {
+            version: Version::Resp2,
+            id: 0,
+            input: Vec::new(),
+            output: Vec::new(),
+            is_closed: false,
+        }
+    }
+
+    /// Takes bytes, cut anywhere, and does every command that is complete.
+    pub fn handle_input(&mut self, server: &mut Server, bytes: &[u8], now_ms: u64) {
+        if self.is_closed {
+            return;
+        }
+        if self.id == 0 {
+            self.id = server.next_session();
+        }
+        // Most requests come whole: they are not copied then.
+        if self.input.is_empty() {
+            let taken = self.take_requests(server, bytes, now_ms);
+            self.input = bytes.get(taken..).unwrap_or_default().to_vec();
+        } else {
+            self.input.extend_from_slice(bytes);
+            let mut input = std::mem::take(&mut self.input);
+            let taken = self.take_requests(server, &input, now_ms);
+            input.drain(..taken.min(input.len()));
+            self.input = input;
+        }
+    }
+
+    pub fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.output)
+    }
+
+    /// The server has closed the connection, after what [`Self::take_output`] gives.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// How many bytes were taken.
+    fn take_requests(&mut self, server: &mut Server, input: &[u8], now_ms: u64) -> usize {
+        let mut taken = 0;
+        loop {
+            match request(input.get(taken..).unwrap_or_default()) {
+                Ok(Some((arguments, bytes))) => {
+                    let rest = input.get(taken..).unwrap_or_default();
+                    let arguments: Vec<&[u8]> = arguments
+                        .into_iter()
+                        .map(|range| rest.get(range).unwrap_or_default())
+                        .collect();
+                    taken = taken.saturating_add(bytes);
+                    if !arguments.is_empty() {
+                        let reply = self.run(server, &arguments, now_ms);
+                        reply.write(self.version, &mut self.output);
+                    }
+                }
+                Ok(None) => return taken,
+                Err(why) => {
+                    Reply::error(format!("ERR Protocol error: {why}"))
+                        .write(self.version, &mut self.output);
+                    self.is_closed = true;
+                    return input.len();
+                }
+            }
+        }
+    }
+
+    fn run(&mut self, server: &mut Server, arguments: &[&[u8]], now_ms: u64) -> Reply {
+        let Some(command) = command(arguments.first().copied().unwrap_or_default()) else {
+            return unknown(arguments);
+        };
+        if !command.takes(arguments.len()) {
+            return wrong_arguments(command.name);
+        }
+        server.commands = server.commands.saturating_add(1);
+        {
+            let mut keyspace = server.keyspace.borrow_mut();
+            keyspace.begin(now_ms);
+            if let Some(refusal) = command.refusal(keyspace.failure) {
+                return Reply::error(refusal);
+            }
+            if let Does::Keyspace(run) = command.does {
+                return run(&mut keyspace, arguments);
+            }
+        }
+        match command.does {
+            Does::Hello => self.hello(arguments),
+            Does::Auth => auth(arguments),
+            Does::Eval | Does::Keyspace(_) => server.evaluate(arguments),
+        }
+    }
+
+    /// "Client handshake".
+    fn hello(&mut self, arguments: &[&[u8]]) -> Reply {
+        let mut version = self.version;
+        if let Some(asked) = arguments.get(1) {
+            version = match integer(asked) {
+                Some(2) => Version::Resp2,
+                Some(3) => Version::Resp3,
+                Some(_) => return Reply::error("NOPROTO unsupported protocol version"),
+                None => {
+                    return Reply::error("ERR Protocol version is not an integer or out of range");
+                }
+            };
+        }
+        let mut options = arguments.get(2..).unwrap_or_default();
+        let mut user = None;
+        while let [option, rest @ ..] = options {
+            options = match (option.to_ascii_uppercase().as_slice(), rest) {
+                (b"AUTH", [name, _, rest @ ..]) => {
+                    user = Some(*name);
+                    rest
+                }
+                (b"SETNAME", [_, rest @ ..]) => rest,
+                _ => {
+                    let text = [b"ERR Syntax error in HELLO option '", *option, b"'"].concat();
+                    return Reply::Error(text);
+                }
+            };
+        }
+        if user.is_some_and(|name| name != b"default") {
+            return Reply::error(WRONG_PASSWORD);
+        }
+        self.version = version;
+        self.greeting()
+    }
+
+    fn greeting(&self) -> Reply {
+        let version = match self.version {
+            Version::Resp2 => 2,
+            Version::Resp3 => 3,
+        };
+        let members = [
+            ("server", Reply::bulk("valkey")),
+            ("version", Reply::bulk("8.1.8")),
+            ("proto", Reply::Integer(version)),
+            ("id", Reply::Integer(self.id)),
+            ("mode", Reply::bulk("standalone")),
+            ("role", Reply::bulk("master")),
+            ("modules", Reply::Array(Vec::new())),
+        ];
+        Reply::Map(
+            members
+                .into_iter()
+                .map(|(name, value)| (Reply::bulk(name), value))
+                .collect(),
+        )
+    }
+}
+
+const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+
+/// The user `default` needs no password, and so takes any.
+fn auth(arguments: &[&[u8]]) -> Reply {
+    match arguments {
+        [_, _] => Reply::error(
+            "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
+        ),
+        [_, b"default", _] => Reply::ok(),
+        [_, _, _] => Reply::error(WRONG_PASSWORD),
+        _ => Reply::error("ERR syntax error"),
+    }
+}
+
+/// The places of a request's arguments and its length in bytes, once it is
+/// complete ("Sending commands to a Valkey server").
+type Request = (Vec<Range<usize>>, usize);
+
+fn request(input: &[u8]) -> Result<Option<Request>, String> {
+    match input.first() {
+        None => return Ok(None),
+        Some(b'*') => {}
+        Some(_) => return Err("inline commands are not for programs".to_owned()),
+    }
+    let Some((count, mut at)) = line(input, 1, "too big mbulk count string")? else {
+        return Ok(None);
+    };
+    let count = integer(count)
+        .filter(|count| *count <= i64::from(i32::MAX))
+        .ok_or("invalid multibulk length")?;
+    let mut arguments = Vec::new();
+    for _ in 0..count {
+        let Some(mark) = input.get(at) else {
+            return Ok(None);
+        };
+        if *mark != b'$' {
+            return Err(format!("expected '$', got '{}'", char::from(*mark)));
+        }
+        let Some((length, start)) = line(input, at.saturating_add(1), "too big bulk count string")?
+        else {
+            return Ok(None);
+        };
+        let length = integer(length)
+            .filter(|length| (0..=BULK_BYTES_MAX).contains(length))
+            .and_then(|length| usize::try_from(length).ok())
+            .ok_or("invalid bulk length")?;
+        let end = start.saturating_add(length);
+        at = end.saturating_add(2);
+        if input.len() < at {
+            return Ok(None);
+        }
+        arguments.push(start..end);
+    }
+    Ok(Some((arguments, at)))
+}
+
+/// A line from `start` on, and where the next one begins.
+fn line<'a>(
+    input: &'a [u8],
+    start: usize,
+    too_long: &str,
+) -> Result<Option<(&'a [u8], usize)>, String> {
+    let rest = input.get(start..).unwrap_or_default();
+    let Some(end) = rest.iter().position(|byte| *byte == b'\r') else {
+        return if rest.len() > LINE_BYTES_MAX {
+            Err(too_long.to_owned())
+        } else {
+            Ok(None)
+        };
+    };
+    let next = start.saturating_add(end).saturating_add(2);
+    if input.len() < next {
+        return Ok(None);
+    }
+    Ok(rest.get(..end).map(|line| (line, next)))
+}

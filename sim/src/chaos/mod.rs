@@ -1,0 +1,254 @@
+//! Many isolates, all faults, and a judge: the promises of the README, tried
+//! again and again in virtual time.
+//!
+//! The edge is the real one, from its routes down to the bytes on its
+//! connections; stores, network and clocks are the simulation's. A seed decides
+//! everything, so that a run that finds something can be repeated.
+//!
+//! - [`oracle`] knows what the truth was at each moment, and judges each answer.
+//! - [`traffic`] is what the clients do.
+//! - [`campaign`] runs many seeds.
+//! - Here is the weather: what breaks, and when.
+
+pub mod campaign;
+pub mod oracle;
+pub mod traffic;
+
+use std::cell::{Cell, RefCell};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
+
+use edge::isolate::Isolate;
+use edge::mutation::{self, Mutation};
+use edge::settings::Settings;
+
+use crate::backends::valkey::Failure;
+use crate::backends::{postgres, valkey};
+use crate::virtual_network::{POSTGRES, Place, Stores, VALKEY, Weather};
+use crate::virtual_time::World;
+use oracle::{Oracle, Thing};
+
+/// When the world begins, in ms since 1970: any time that is not 0.
+const START_MS: u64 = 1_700_000_000_000;
+const ISOLATES: usize = 3;
+/// How long clients send requests, in virtual s: some times the longest bound.
+const TRAFFIC_S: u64 = 100;
+/// How long the rest may take after that: a Worker's 30 s after its answer.
+const REST_S: u64 = 40;
+/// The mean pause of an isolate's clients between two requests, in µs.
+const PAUSE_US: u64 = 20_000;
+
+/// What a run is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mood {
+    /// The stores are there: races, cancelled requests, programs behind the edge.
+    Calm,
+    /// Everything that can break does.
+    Stormy,
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Run {
+    pub seed: u64,
+    pub mood: Mood,
+    pub requests: u64,
+    /// Answers by class: 2xx, 4xx, 5xx, and those that nobody waited for.
+    pub answers: [u64; 4],
+    /// The same seed and the same code give the same number.
+    pub digest: u64,
+    pub violations: Vec<String>,
+    /// What happened, when it was asked for.
+    pub trace: Vec<String>,
+}
+
+/// One isolate, which can crash and come back as another one.
+pub struct Node {
+    pub place: Place,
+    pub isolate: Rc<Isolate>,
+    /// Counts its lives.
+    pub life: usize,
+}
+
+/// A world under way.
+pub struct Chaos {
+    pub world: World,
+    pub stores: Rc<Stores>,
+    pub nodes: RefCell<Vec<Node>>,
+    pub oracle: Rc<RefCell<Oracle>>,
+    pub mood: Mood,
+    pub requests: Cell<u64>,
+    pub answers: Cell<[u64; 4]>,
+    digest: RefCell<DefaultHasher>,
+    trace: RefCell<Option<Vec<String>>>,
+}
+
+impl Chaos {
+    /// Something happened: part of the digest, and of the trace.
+    pub fn note(&self, what: impl FnOnce() -> String) {
+        let line = format!("{} {}", self.world.now_us() - START_MS * 1000, what());
+        line.hash(&mut *self.digest.borrow_mut());
+        if let Some(trace) = &mut *self.trace.borrow_mut() {
+            trace.push(line);
+        }
+    }
+
+    fn node(&self, life: usize) -> Node {
+        let place = Place::new(&self.world, &self.stores);
+        let settings = Settings::read(&|name| match name {
+            "DATABASE_URL" => Some(format!("postgres://edge@{POSTGRES}/shop?sslmode=disable")),
+            "VALKEY_URL" => Some(format!("valkey://{VALKEY}")),
+            _ => None,
+        });
+        Node {
+            place,
+            isolate: Rc::new(Isolate::new(settings)),
+            life,
+        }
+    }
+}
+
+/// Runs a seed to its end.
+pub fn run(seed: u64, mood: Mood, mutation: Option<Mutation>, with_trace: bool) -> Run {
+    mutation::choose(mutation);
+    let world = World::new(seed, START_MS);
+    let oracle = Rc::new(RefCell::new(Oracle::new(mood)));
+    let stores = Rc::new(Stores {
+        valkey: RefCell::new(valkey::Server::new()),
+        postgres: RefCell::new(postgres::Server::new()),
+        to_valkey: Cell::default(),
+        to_postgres: Cell::default(),
+        watch: RefCell::new(Box::new({
+            let oracle = Rc::clone(&oracle);
+            move |stores, now_us| oracle.borrow_mut().look(stores, now_us)
+        })),
+    });
+    for thing in Thing::all() {
+        if let Thing::Orders(user) = thing {
+            let name = Thing::Orders(user).id();
+            stores.postgres.borrow_mut().put_user(&name, START_MS);
+        }
+    }
+    oracle.borrow_mut().look(&stores, world.now_us());
+    let chaos = Rc::new(Chaos {
+        world: world.clone(),
+        stores,
+        nodes: RefCell::default(),
+        oracle,
+        mood,
+        requests: Cell::new(0),
+        answers: Cell::default(),
+        digest: RefCell::default(),
+        trace: RefCell::new(with_trace.then(Vec::new)),
+    });
+    for life in 0..ISOLATES {
+        let node = chaos.node(life);
+        chaos.nodes.borrow_mut().push(node);
+        world.spawn(traffic::clients(Rc::clone(&chaos), life));
+    }
+    world.spawn(weather(Rc::clone(&chaos)));
+    let end_us = (START_MS + (TRAFFIC_S + REST_S) * 1000) * 1000;
+    world.run_until(end_us);
+    chaos.oracle.borrow_mut().close(&chaos.stores);
+    mutation::choose(None);
+    let violations = std::mem::take(&mut chaos.oracle.borrow_mut().violations);
+    Run {
+        seed,
+        mood,
+        requests: chaos.requests.get(),
+        answers: chaos.answers.get(),
+        digest: chaos.digest.borrow().finish(),
+        violations,
+        trace: chaos.trace.take().unwrap_or_default(),
+    }
+}
+
+impl Chaos {
+    pub fn is_over(&self) -> bool {
+        self.world.now_ms() >= START_MS + TRAFFIC_S * 1000
+    }
+
+    /// A mean pause, not a regular one.
+    pub async fn pause(&self) {
+        self.world.sleep_us(self.world.below(2 * PAUSE_US)).await;
+    }
+}
+
+/// What breaks, and when. Also the programs behind the edge.
+async fn weather(chaos: Rc<Chaos>) {
+    let world = &chaos.world;
+    while !chaos.is_over() {
+        let base = |cuts| Weather {
+            latency_us: 200 + world.below(5_000),
+            jitter_us: world.below(3_000),
+            cuts,
+            delays: if world.happens(300) { 100 } else { 0 },
+            delay_us: 40_000,
+            ..Weather::default()
+        };
+        let stores = &chaos.stores;
+        if chaos.mood == Mood::Calm {
+            stores.to_valkey.set(base(0));
+            stores.to_postgres.set(base(0));
+        } else {
+            let broken = |mut weather: Weather| {
+                match world.below(8) {
+                    0 => weather.is_refused = true,
+                    1 => weather.is_silent = true,
+                    2 => (weather.delays, weather.delay_us) = (500, 2_000_000),
+                    3 => weather.cuts = 700,
+                    _ => {}
+                }
+                weather
+            };
+            stores.to_valkey.set(broken(base(30)));
+            stores.to_postgres.set(broken(base(30)));
+            let failure = match world.below(12) {
+                0 => Some(Failure::Loading),
+                1 => Some(Failure::ReadOnly),
+                2 => Some(Failure::OutOfMemory),
+                _ => None,
+            };
+            stores.valkey.borrow_mut().fail(failure);
+            if world.happens(200) {
+                crash(&chaos);
+            }
+            if world.happens(200) {
+                let nodes = chaos.nodes.borrow();
+                let node = &nodes[world.below(nodes.len() as u64) as usize];
+                node.place.skew_ms.set(match world.below(4) {
+                    0 => world.below(7_200_000) as i64 - 3_600_000,
+                    _ => world.below(400) as i64 - 200,
+                });
+            }
+        }
+        if world.happens(300) {
+            traffic::behind_the_edge(&chaos);
+        }
+        chaos.note(|| {
+            format!(
+                "weather {:?} {:?}",
+                stores.to_valkey.get(),
+                stores.to_postgres.get()
+            )
+        });
+        world.sleep_us(200_000 + world.below(4_000_000)).await;
+    }
+    // What is still under way ends in good weather.
+    let fine = Weather {
+        latency_us: 500,
+        ..Weather::default()
+    };
+    chaos.stores.to_valkey.set(fine);
+    chaos.stores.to_postgres.set(fine);
+    chaos.stores.valkey.borrow_mut().fail(None);
+}
+
+fn crash(chaos: &Chaos) {
+    let mut nodes = chaos.nodes.borrow_mut();
+    let place = chaos.world.below(nodes.len() as u64) as usize;
+    let life = nodes.iter().map(|node| node.life).max().unwrap_or(0) + 1;
+    nodes[place].place.crash();
+    nodes[place] = chaos.node(life);
+    chaos.note(|| format!("isolate {place} crashes"));
+}

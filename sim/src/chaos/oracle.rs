@@ -1,0 +1,335 @@
+//! What the truth was at each moment, and whether an answer may be what it is.
+//!
+//! A reference model of the promises, in a few lines each: it knows the edge
+//! only by its requests and answers, and the stores only by what they hold.
+
+use std::collections::HashMap;
+
+use super::Mood;
+use crate::virtual_network::Stores;
+
+/// What is written and read. Each has values of its own, which are never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Thing {
+    /// A session, in Valkey.
+    Session(u64),
+    /// A user's preferences, in PostgreSQL.
+    Profile(u64),
+    /// How many orders a user has.
+    Orders(u64),
+}
+
+const EACH: u64 = 3;
+/// The bounds of the README, in µs.
+const ISOLATE_US: u64 = 5_000_000;
+const COPY_US: u64 = 30_000_000;
+const STALE_SESSION_US: u64 = 30_000_000;
+const STALE_ROWS_US: u64 = 60_000_000;
+/// Clocks that are wrong by up to a second (`CLOCK_STEP_MS_MAX`) are believed.
+const CLOCKS_US: u64 = 1_000_000;
+/// Violations that are kept.
+const VIOLATIONS_MAX: usize = 20;
+
+impl Thing {
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..EACH).flat_map(|n| [Self::Session(n), Self::Profile(n), Self::Orders(n)])
+    }
+
+    pub fn nth(n: u64) -> Self {
+        match n % 3 {
+            0 => Self::Session(n / 3 % EACH),
+            1 => Self::Profile(n / 3 % EACH),
+            _ => Self::Orders(n / 3 % EACH),
+        }
+    }
+
+    /// The session's or user's id. Users with orders exist from the beginning.
+    pub fn id(self) -> String {
+        match self {
+            Self::Session(n) => format!("s{n}"),
+            Self::Profile(n) => format!("p{n}"),
+            Self::Orders(n) => format!("o{n}"),
+        }
+    }
+
+    /// How old an answer may be, in µs.
+    fn bound_us(self, value: Option<u64>, is_stale: bool) -> u64 {
+        let (fresh_us, stale_us) = match (self, value) {
+            (Self::Session(_), _) => (ISOLATE_US, STALE_SESSION_US),
+            (_, None) => (ISOLATE_US, 0),
+            (_, Some(_)) => (COPY_US, STALE_ROWS_US),
+        };
+        fresh_us + if is_stale { stale_us } else { 0 }
+    }
+}
+
+/// What a request may rely on when it begins.
+#[derive(Debug, Clone, Copy)]
+pub struct Begun {
+    pub at_us: u64,
+    floor: usize,
+    why: &'static str,
+}
+
+/// An answer of the edge.
+#[derive(Debug, Clone, Copy)]
+pub struct Answered {
+    /// None: 404.
+    pub value: Option<u64>,
+    pub is_stale: bool,
+}
+
+#[derive(Default)]
+struct History {
+    /// When it became what, in order.
+    states: Vec<(u64, Option<u64>)>,
+    /// What each life of an isolate wrote or answered last, as an index.
+    wrote: HashMap<usize, usize>,
+    answered: HashMap<usize, usize>,
+    /// Acknowledged writes: when, and as which state.
+    acknowledged: Vec<(u64, usize)>,
+}
+
+impl History {
+    fn is(&self) -> Option<u64> {
+        self.states.last().and_then(|(_, value)| *value)
+    }
+
+    /// The latest state with that value which had begun by then.
+    fn latest(&self, value: Option<u64>, by_us: u64) -> Option<usize> {
+        self.states
+            .iter()
+            .rposition(|(at_us, state)| *state == value && *at_us <= by_us)
+    }
+
+    /// The first state with that value that was the truth at that time or later.
+    fn first(&self, value: Option<u64>, from_us: u64) -> Option<usize> {
+        (0..self.states.len())
+            .find(|index| self.states[*index].1 == value && self.end_us(*index) >= from_us)
+    }
+
+    fn end_us(&self, index: usize) -> u64 {
+        self.states
+            .get(index + 1)
+            .map_or(u64::MAX, |(at_us, _)| *at_us)
+    }
+}
+
+/// An order that a client wants.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Intent {
+    pub is_acknowledged: bool,
+}
+
+/// The judge.
+pub struct Oracle {
+    mood: Mood,
+    histories: HashMap<Thing, History>,
+    pub intents: HashMap<u64, Intent>,
+    pub violations: Vec<String>,
+    seen: (u64, u64),
+}
+
+impl Oracle {
+    pub fn new(mood: Mood) -> Self {
+        Self {
+            mood,
+            histories: HashMap::new(),
+            intents: HashMap::new(),
+            violations: Vec::new(),
+            seen: (u64::MAX, u64::MAX),
+        }
+    }
+
+    /// Looks at what the stores hold now.
+    pub fn look(&mut self, stores: &Stores, now_us: u64) {
+        let (valkey, postgres) = (stores.valkey.borrow(), stores.postgres.borrow());
+        let seen = (valkey.commands(), postgres.statements());
+        let is_new = (seen.0 != self.seen.0, seen.1 != self.seen.1);
+        self.seen = seen;
+        for thing in Thing::all() {
+            let value = match thing {
+                Thing::Session(_) if is_new.0 => valkey
+                    .get(&format!("session:{}", thing.id()), now_us / 1000)
+                    .and_then(|text| number(&String::from_utf8_lossy(&text))),
+                Thing::Profile(_) if is_new.1 => postgres
+                    .preferences(&thing.id())
+                    .map(|text| number(text).unwrap_or(0)),
+                Thing::Orders(_) if is_new.1 => {
+                    let id = thing.id();
+                    Some(
+                        postgres
+                            .orders()
+                            .filter(|order| order.user_id == id)
+                            .count() as u64,
+                    )
+                }
+                _ => continue,
+            };
+            let history = self.histories.entry(thing).or_default();
+            if history.states.is_empty() || history.is() != value {
+                history.states.push((now_us, value));
+            }
+        }
+    }
+
+    /// After something was changed behind the edge.
+    pub fn look_anew(&mut self, stores: &Stores, now_us: u64) {
+        self.seen = (u64::MAX, u64::MAX);
+        self.look(stores, now_us);
+    }
+
+    /// A request begins at that life of an isolate.
+    pub fn begin(&self, thing: Thing, life: usize, now_us: u64) -> Begun {
+        let mut begun = Begun {
+            at_us: now_us,
+            floor: 0,
+            why: "",
+        };
+        let Some(history) = self.histories.get(&thing) else {
+            return begun;
+        };
+        let mut not_before = |index: Option<&usize>, why| {
+            if let Some(index) = index.filter(|index| **index > begun.floor) {
+                (begun.floor, begun.why) = (*index, why);
+            }
+        };
+        not_before(history.wrote.get(&life), "the isolate wrote later");
+        not_before(history.answered.get(&life), "the isolate answered later");
+        // With L2 away, copies of rows end by their age only.
+        if self.mood == Mood::Calm {
+            let seen = history
+                .acknowledged
+                .iter()
+                .filter(|(at_us, _)| at_us + ISOLATE_US <= now_us);
+            not_before(
+                seen.map(|(_, index)| index).max(),
+                "another isolate wrote later, long enough ago",
+            );
+        }
+        begun
+    }
+
+    /// Judges an answer.
+    pub fn judge(
+        &mut self,
+        thing: Thing,
+        life: usize,
+        begun: Begun,
+        now_us: u64,
+        answer: Answered,
+    ) {
+        let Answered { value, is_stale } = answer;
+        let Some(history) = self.histories.get_mut(&thing) else {
+            return;
+        };
+        let said = format!(
+            "{thing:?}, life {life}, asked at {} and answered at {now_us} with {value:?}{}",
+            begun.at_us,
+            if is_stale { " (stale-if-error)" } else { "" }
+        );
+        let Some(index) = history.latest(value, now_us) else {
+            let what = if value.is_some() {
+                "was never its value"
+            } else {
+                "it was never absent"
+            };
+            return self.violation(format!("{said}: {what}"));
+        };
+        let bound_us = thing.bound_us(value, is_stale)
+            + if self.mood == Mood::Stormy {
+                CLOCKS_US
+            } else {
+                0
+            };
+        if history.end_us(index) < begun.at_us.saturating_sub(bound_us) {
+            let over_us = begun.at_us - history.end_us(index);
+            return self.violation(format!("{said}: was no longer true {over_us} us before"));
+        }
+        if index < begun.floor && !is_stale {
+            let newer = history.states[begun.floor].1;
+            return self.violation(format!("{said}: older than {newer:?}, and {}", begun.why));
+        }
+        if !is_stale {
+            let latest = history.answered.entry(life).or_default();
+            *latest = index.max(*latest);
+        }
+    }
+
+    /// A write was acknowledged.
+    pub fn acknowledge(
+        &mut self,
+        thing: Thing,
+        life: usize,
+        begun: Begun,
+        now_us: u64,
+        value: Option<u64>,
+    ) {
+        let Some(history) = self.histories.get_mut(&thing) else {
+            return;
+        };
+        let Some(index) = history.first(value, begun.at_us) else {
+            return self.violation(format!(
+                "{thing:?}, life {life}: {value:?} was acknowledged at {now_us} and never stored"
+            ));
+        };
+        let latest = history.wrote.entry(life).or_default();
+        *latest = index.max(*latest);
+        history.acknowledged.push((now_us, index));
+    }
+
+    /// An order was acknowledged: it is one of those that are there now.
+    pub fn order_acknowledged(&mut self, thing: Thing, life: usize, begun: Begun, now_us: u64) {
+        // Which one it is, the list does not tell; the first state since the
+        // request began with one order more has it at the latest if no other came.
+        let Some(history) = self.histories.get_mut(&thing) else {
+            return;
+        };
+        let before = history
+            .states
+            .iter()
+            .rposition(|(at_us, _)| *at_us <= begun.at_us);
+        let after = before.map_or(0, |index| index + 1);
+        if after < history.states.len() {
+            let latest = history.wrote.entry(life).or_default();
+            *latest = after.max(*latest);
+            history.acknowledged.push((now_us, after));
+        }
+    }
+
+    /// At the end: is each order there that was acknowledged, and none twice?
+    pub fn close(&mut self, stores: &Stores) {
+        let mut stored: HashMap<u64, u64> = HashMap::new();
+        for order in stores.postgres.borrow().orders() {
+            *stored.entry(number(&order.items).unwrap_or(0)).or_default() += 1;
+        }
+        let mut intents: Vec<_> = self.intents.drain().collect();
+        intents.sort_unstable_by_key(|(marker, _)| *marker);
+        for (marker, intent) in intents {
+            let count = stored.get(&marker).copied().unwrap_or(0);
+            if count > 1 || (intent.is_acknowledged && count == 0) {
+                self.violation(format!(
+                    "order {marker}, acknowledged: {}, is there {count} times",
+                    intent.is_acknowledged
+                ));
+            }
+        }
+    }
+
+    fn violation(&mut self, what: String) {
+        if self.violations.len() < VIOLATIONS_MAX {
+            self.violations.push(what);
+        }
+    }
+}
+
+/// The number behind the first `"n":` of a text.
+pub fn number(text: &str) -> Option<u64> {
+    let (_, rest) = text.split_once("\"n\":")?;
+    let digits: String = rest
+        .trim_start()
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect();
+    digits.parse().ok()
+}
