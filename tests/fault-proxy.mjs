@@ -1,6 +1,6 @@
 // A TCP proxy before a real store, for the faults that happen between the edge and a healthy
 // server: it refuses, is silent, cuts after a byte, slows down, garbles or holds replies, and it
-// counts what came. What a store does that is really broken belongs to scripted.mjs.
+// counts what came: connections, words, bytes each way. What a store does that is really broken belongs to scripted.mjs.
 //
 // Knows no protocol but one thing of PostgreSQL's: a CancelRequest, which the edge sends whenever
 // it likes, is passed on and never counted. Knows nothing of the edge.
@@ -38,6 +38,7 @@ export const passing = (port, fault = {}) => (peer) => {
   let budgets;
   let queue = Promise.resolve();
   let waits = false;
+  peer.replied_bytes = 0;
 
   const cut = () => {
     is_cut = true;
@@ -51,6 +52,7 @@ export const passing = (port, fault = {}) => (peer) => {
     const good = allowed.subarray(0, budgets.garbled_from);
     budgets.store_bytes -= allowed.length;
     budgets.garbled_from -= good.length;
+    peer.replied_bytes += allowed.length;
     if (allowed.length > 0) client.write(Buffer.concat([good, NOISE.subarray(0, allowed.length - good.length)]));
     if (budgets.store_bytes <= 0) cut();
   };
@@ -101,6 +103,7 @@ const isCancel = (bytes) => bytes.length === 16 && bytes.subarray(0, 8).equals(C
 export async function faultProxy(target) {
   const through = passing(target);
   const proxy = await scripted(through);
+  proxy.target = target;
   /** The store is there again. */
   proxy.heal = async () => {
     proxy.script = through;
@@ -111,6 +114,11 @@ export async function faultProxy(target) {
     proxy.script = typeof fault === "function" ? fault : passing(target, fault);
     proxy.reset();
   };
+  /** How long the longest exchange since `forget` was, each way. */
+  proxy.lengths = () => ({
+    client_bytes: Math.max(...proxy.peers.map(({ received }) => received.length)),
+    store_bytes: Math.max(...proxy.peers.map(({ replied_bytes }) => replied_bytes ?? 0)),
+  });
   /** Connections since `forget`. */
   proxy.reached = () => proxy.peers.filter(({ received }) => !isCancel(received)).length;
   /** How often the clients have said a word since `forget`. */
