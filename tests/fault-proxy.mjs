@@ -12,7 +12,7 @@
 
 import net from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
-import { scripted } from "./scripted.mjs";
+import { reset, scripted } from "./scripted.mjs";
 
 export const NOISE = Buffer.from(Array.from({ length: 4096 }, (_, n) => (n * 7919 + (n >> 3)) & 0xff));
 const CANCEL_REQUEST = Buffer.from([0, 0, 0, 16, 4, 210, 22, 46]);
@@ -44,7 +44,7 @@ export const passing = (port, fault = {}) => (peer) => {
     is_cut = true;
     real.end();
     if (budgets.cut === "end") client.end();
-    else client.resetAndDestroy();
+    else reset(client);
   };
   const reply = (bytes) => {
     if (is_cut || client.destroyed) return;

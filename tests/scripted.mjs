@@ -42,7 +42,7 @@ export async function scripted(script) {
     await once(listener, "close");
   };
   /** Resets every connection that is open. */
-  server.reset = () => open.forEach((socket) => socket.resetAndDestroy());
+  server.reset = () => open.forEach(reset);
   await server.accept();
   /** Waits until the clients have closed every connection; whether they did. */
   server.idle = async (within_ms = 3_000) => {
@@ -56,6 +56,9 @@ export async function scripted(script) {
   };
   return server;
 }
+
+/** Ends a connection with a reset. Node.js never closes one that it resets while it is being shut down. */
+export const reset = (socket) => (socket.writableEnded ? socket.destroy() : socket.resetAndDestroy());
 
 /** One connection, from the server's side. */
 export class Peer {
@@ -140,7 +143,7 @@ export class Peer {
   }
 
   reset() {
-    this.socket.resetAndDestroy();
+    reset(this.socket);
   }
 }
 
