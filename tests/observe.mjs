@@ -14,10 +14,10 @@ export const LIMITS = Object.fromEntries(
   ]),
 );
 
-/** One request; gives { what, status, text, body, took_ms } and fails when there is no answer in time. */
-export async function ask(edge, path, { method = "GET", json, text = json && JSON.stringify(json), within_ms } = {}) {
+/** One request; gives { what, status, headers, text, body, took_ms } and fails when there is no answer in time. */
+export async function ask(edge, path, { method = "GET", json, text = json && JSON.stringify(json), headers: others = {}, within_ms } = {}) {
   const what = `${method} ${path}`;
-  const headers = text === undefined ? {} : { "Content-Type": "application/json" };
+  const headers = text === undefined ? others : { "Content-Type": "application/json", ...others };
   const began = performance.now();
   const signal = AbortSignal.timeout(within_ms);
   let response, answer;
@@ -31,7 +31,20 @@ export async function ask(edge, path, { method = "GET", json, text = json && JSO
   try {
     body = JSON.parse(answer);
   } catch {}
-  return { what, status: response.status, text: answer, body, took_ms: performance.now() - began };
+  return { what, status: response.status, headers: response.headers, text: answer, body, took_ms: performance.now() - began };
+}
+
+/**
+ * Who answered, read from Cache-Status (RFC 9211): { tier, ttl_s, is_stale }. L3 is no cache, and
+ * answers when none of the others has a hit.
+ */
+export function answered({ what, headers }) {
+  const line = headers.get("cache-status");
+  assert.ok(line, `${what}: no Cache-Status`);
+  const members = line.split(",").map((member) => member.split(";").map((part) => part.trim()));
+  const [tier, ...parts] = members.find((parts) => parts.includes("hit")) ?? ["L3"];
+  const ttl = parts.map((part) => /^ttl=(-?\d+)$/.exec(part)?.[1]).find((seconds) => seconds !== undefined);
+  return { tier, ttl_s: ttl === undefined ? undefined : Number(ttl), is_stale: parts.includes("detail=stale-if-error") };
 }
 
 /** 503 or 504 (or just `status`) with one sentence that says nothing about the server. */

@@ -13,7 +13,8 @@ export class Gone extends Error {}
 
 /**
  * A listener on 127.0.0.1. Each connection runs `server.script(peer)` as it is at that moment.
- * `failures` are errors of the scripts themselves.
+ * `failures` are errors of the scripts themselves. After `refuse()` connections are refused, and
+ * after `accept()` they are taken again, at the same port.
  */
 export async function scripted(script) {
   const open = new Set();
@@ -28,9 +29,21 @@ export async function scripted(script) {
       if (!(error instanceof Gone)) server.failures.push(error);
     });
   });
-  listener.listen(0, "127.0.0.1");
-  await once(listener, "listening");
-  server.port = listener.address().port;
+  server.accept = async () => {
+    if (listener.listening) return;
+    listener.listen(server.port ?? 0, "127.0.0.1");
+    await once(listener, "listening");
+    server.port = listener.address().port;
+  };
+  server.refuse = async () => {
+    if (!listener.listening) return;
+    server.reset();
+    listener.close();
+    await once(listener, "close");
+  };
+  /** Resets every connection that is open. */
+  server.reset = () => open.forEach(reset);
+  await server.accept();
   /** Waits until the clients have closed every connection; whether they did. */
   server.idle = async (within_ms = 3_000) => {
     const closed = (socket) => new Promise((resolve) => (socket.closed ? resolve() : socket.once("close", resolve)));
@@ -43,6 +56,9 @@ export async function scripted(script) {
   };
   return server;
 }
+
+/** Ends a connection with a reset. Node.js never closes one that it resets while it is being shut down. */
+export const reset = (socket) => (socket.writableEnded ? socket.destroy() : socket.resetAndDestroy());
 
 /** One connection, from the server's side. */
 export class Peer {
@@ -127,7 +143,7 @@ export class Peer {
   }
 
   reset() {
-    this.socket.resetAndDestroy();
+    reset(this.socket);
   }
 }
 
