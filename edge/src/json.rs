@@ -135,7 +135,7 @@ pub fn contains_huge_number(text: &str) -> bool {
             (true, _) if escaped => escaped = false,
             (true, '\\') => escaped = true,
             (_, '"') => in_string = !in_string,
-            _ => return !in_string && !matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E'),
+            _ => return in_string || !matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E'),
         }
         true
     };

@@ -32,6 +32,9 @@ pub const ROWS_MAX: u32 = 1000;
 /// Orders of a user when the caller names no limit.
 pub const ORDERS_DEFAULT: u32 = 50;
 
+/// A session up to this size has its `lastAccessed` set by a touch; of a larger
+/// one only the TTL restarts, because Valkey does nothing else meanwhile.
+pub const TOUCHED_BYTES_MAX: u64 = 128 * 1024;
 /// Values in the answer to a batch, all together: an isolate has 128 MB.
 pub const BATCH_VALUES_BYTES_MAX: usize = 24 * 1024 * 1024;
 /// The `items` of a list of orders: the list ends before the order with which
