@@ -1,20 +1,19 @@
 //! A Valkey in memory: strings, hashes, expiry, scripts.
 //!
 //! [`Server`] is the keyspace with its scripts, [`Session`] one connection. What
-//! each command does is in `commands` and `hashes`, EVAL in `script`, the two
+//! each command does is in `commands`, `expiry` and `hashes`, EVAL in `script`, the two
 //! forms of a reply in `reply`. Words and forms are those of Valkey 8.1.
 //!
 //! Deliberately not known here: which keys and scripts the edge uses; lists,
 //! sets, streams, clusters, users other than `default`, who needs no password.
 
 mod commands;
+mod expiry;
 mod hashes;
 mod keyspace;
 mod reply;
 mod script;
 mod session;
-#[cfg(test)]
-mod tests;
 
 use std::cell::RefCell;
 use std::rc::Rc;

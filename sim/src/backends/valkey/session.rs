@@ -214,15 +214,13 @@ fn request(input: &[u8]) -> Result<Option<Request>, String> {
         .ok_or("invalid multibulk length")?;
     let mut arguments = Vec::new();
     for _ in 0..count {
-        let Some(mark) = input.get(at) else {
+        // The whole line is awaited before its first byte is looked at.
+        let Some((length, start)) = line(input, at, "too big bulk count string")? else {
             return Ok(None);
         };
-        if *mark != b'$' {
-            return Err(format!("expected '$', got '{}'", char::from(*mark)));
-        }
-        let Some((length, start)) = line(input, at.saturating_add(1), "too big bulk count string")?
-        else {
-            return Ok(None);
+        let Some((b'$', length)) = length.split_first() else {
+            let mark = length.first().copied().unwrap_or(b'\r');
+            return Err(format!("expected '$', got '{}'", char::from(mark)));
         };
         let length = integer(length)
             .filter(|length| (0..=BULK_BYTES_MAX).contains(length))
