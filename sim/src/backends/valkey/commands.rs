@@ -1,18 +1,22 @@
-//! Which commands there are, and what those on keys and strings do.
+//! Which commands there are, when they are refused, and what those do that ask
+//! for no key.
 //!
 //! Does not know connections: HELLO, AUTH and EVAL are named here, and done in
 //! `session` and `script`.
 
 use super::Failure;
-use super::expiry::{expire, moment, persist, pttl, ttl};
+use super::expiry::{del, exists, expire, persist, pttl, ttl};
 use super::hashes::{hdel, hget, hgetall, hkeys, hset};
-use super::keyspace::{Keyspace, Lifetime, Value};
+use super::keyspace::Keyspace;
 use super::reply::Reply;
+use super::strings::{get, set};
 
 pub(super) const WRONG_TYPE: &str =
     "WRONGTYPE Operation against a key holding the wrong kind of value";
 pub(super) const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
-const SYNTAX: &str = "ERR syntax error";
+pub(super) const SYNTAX: &str = "ERR syntax error";
+
+const COMMANDS_COUNT: usize = 24;
 
 type Run = fn(&mut Keyspace, &[&[u8]]) -> Reply;
 
@@ -23,6 +27,8 @@ pub(super) enum Does {
     Hello,
     Auth,
     Eval,
+    EvalSha,
+    Script,
 }
 
 pub(super) struct Command {
@@ -32,6 +38,8 @@ pub(super) struct Command {
     writes: bool,
     /// Could need memory (the flag `denyoom`).
     grows: bool,
+    /// Is done while the server is loading (the flag `loading`).
+    is_early: bool,
     pub does: Does,
 }
 
@@ -41,6 +49,7 @@ const fn reads(name: &'static str, arity: i32, run: Run) -> Command {
         arity,
         writes: false,
         grows: false,
+        is_early: false,
         does: Does::Keyspace(run),
     }
 }
@@ -59,20 +68,31 @@ const fn grows(name: &'static str, arity: i32, run: Run) -> Command {
     }
 }
 
+const fn early(name: &'static str, arity: i32, does: Does) -> Command {
+    Command {
+        is_early: true,
+        ..connection(name, arity, does)
+    }
+}
+
 const fn connection(name: &'static str, arity: i32, does: Does) -> Command {
     Command {
         name,
         arity,
         writes: false,
         grows: false,
+        is_early: false,
         does,
     }
 }
 
-static COMMANDS: [Command; 21] = [
+/// The most frequent ones first.
+static COMMANDS: [Command; COMMANDS_COUNT] = [
     connection("eval", -3, Does::Eval),
-    connection("hello", -1, Does::Hello),
-    connection("auth", -2, Does::Auth),
+    early("hello", -1, Does::Hello),
+    early("auth", -2, Does::Auth),
+    connection("evalsha", -3, Does::EvalSha),
+    connection("script", -2, Does::Script),
     reads("get", 2, get),
     reads("pttl", 2, pttl),
     grows("set", -3, set),
@@ -91,7 +111,8 @@ static COMMANDS: [Command; 21] = [
     writes("hdel", -3, hdel),
     reads("hkeys", 2, hkeys),
     reads("hgetall", 2, hgetall),
-    reads("time", 1, time),
+    early("time", 1, Does::Keyspace(time)),
+    early("info", -1, Does::Keyspace(info)),
     writes("flushall", -1, flush_all),
     reads("dbsize", 1, |keyspace, _| {
         Reply::count(keyspace.live_keys())
@@ -99,9 +120,39 @@ static COMMANDS: [Command; 21] = [
     writes("persist", 2, persist),
 ];
 
-pub(super) fn command(name: &[u8]) -> Option<&'static Command> {
-    let named = |command: &&Command| command.name.as_bytes().eq_ignore_ascii_case(name);
-    COMMANDS.iter().find(named)
+/// A command by its name, and its place among all of them.
+pub(super) fn command(name: &[u8]) -> Option<(usize, &'static Command)> {
+    let named = |(_, command): &(usize, &Command)| {
+        let own = command.name.as_bytes();
+        own.eq_ignore_ascii_case(name)
+    };
+    COMMANDS.iter().enumerate().find(named)
+}
+
+/// How often each command came.
+#[derive(Debug)]
+pub(super) struct Counts([u64; COMMANDS_COUNT]);
+
+impl Counts {
+    pub fn none() -> Self {
+        Self([0; COMMANDS_COUNT])
+    }
+
+    pub fn add(&mut self, place: usize) {
+        if let Some(count) = self.0.get_mut(place) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    pub fn by_name(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let all = COMMANDS.iter().zip(self.0);
+        all.map(|(command, count)| (command.name, count))
+            .filter(|(_, count)| *count > 0)
+    }
 }
 
 impl Command {
@@ -114,11 +165,18 @@ impl Command {
         }
     }
 
-    /// What the server says instead of doing it (`processCommand`).
+    /// Whether it is done for one that has not logged in (the flag `no_auth`).
+    pub fn is_for_everybody(&self) -> bool {
+        matches!(self.does, Does::Hello | Does::Auth)
+    }
+
+    /// What the server says instead of doing it, also within a script
+    /// (`processCommand`, `scriptCall`).
     pub fn refusal(&self, failure: Option<Failure>) -> Option<&'static str> {
         match failure? {
-            Failure::Loading => (!matches!(self.does, Does::Hello | Does::Auth))
-                .then_some("LOADING Valkey is loading the dataset in memory"),
+            Failure::Loading => {
+                (!self.is_early).then_some("LOADING Valkey is loading the dataset in memory")
+            }
             Failure::ReadOnly => self
                 .writes
                 .then_some("READONLY You can't write against a read only replica."),
@@ -126,13 +184,6 @@ impl Command {
                 .grows
                 .then_some("OOM command not allowed when used memory > 'maxmemory'."),
         }
-    }
-
-    /// The same for a script. One that has written is not stopped half-way.
-    pub fn refusal_in_script(&self, keyspace: &mut Keyspace) -> Option<&'static str> {
-        let refusal = self.refusal(keyspace.failure.filter(|_| !keyspace.script_wrote));
-        keyspace.script_wrote |= self.writes && refusal.is_none();
-        refusal
     }
 }
 
@@ -190,89 +241,6 @@ pub(super) fn argument<'a>(arguments: &[&'a [u8]], place: usize) -> &'a [u8] {
     arguments.get(place).copied().unwrap_or_default()
 }
 
-fn get(keyspace: &mut Keyspace, arguments: &[&[u8]]) -> Reply {
-    match keyspace.value(argument(arguments, 1)) {
-        None => Reply::Null,
-        Some(Value::String(bytes)) => Reply::bulk(bytes),
-        Some(Value::Hash(_)) => Reply::error(WRONG_TYPE),
-    }
-}
-
-#[derive(Default)]
-struct SetOptions<'a> {
-    /// Absent (true) or present (false) is what the key must be.
-    only_if_absent: Option<bool>,
-    keeps_ttl: bool,
-    /// Unit in ms, and how many.
-    expire: Option<(i64, &'a [u8])>,
-}
-
-impl<'a> SetOptions<'a> {
-    fn parse(mut options: &[&'a [u8]]) -> Option<Self> {
-        let mut parsed = Self::default();
-        while let [option, rest @ ..] = options {
-            options = rest;
-            match option.to_ascii_uppercase().as_slice() {
-                b"NX" if parsed.only_if_absent != Some(false) => {
-                    parsed.only_if_absent = Some(true);
-                }
-                b"XX" if parsed.only_if_absent != Some(true) => {
-                    parsed.only_if_absent = Some(false);
-                }
-                b"KEEPTTL" if parsed.expire.is_none() => parsed.keeps_ttl = true,
-                unit @ (b"EX" | b"PX") if parsed.expire.is_none() && !parsed.keeps_ttl => {
-                    let (amount, rest) = options.split_first()?;
-                    options = rest;
-                    parsed.expire = Some((if unit == b"EX" { 1000 } else { 1 }, amount));
-                }
-                _ => return None,
-            }
-        }
-        Some(parsed)
-    }
-}
-
-fn set(keyspace: &mut Keyspace, arguments: &[&[u8]]) -> Reply {
-    let [_, key, value, options @ ..] = arguments else {
-        return wrong_arguments("set");
-    };
-    let Some(options) = SetOptions::parse(options) else {
-        return Reply::error(SYNTAX);
-    };
-    let mut expires_at_ms = None;
-    if let Some((unit_ms, amount)) = options.expire {
-        if integer(amount).is_some_and(|amount| amount <= 0) {
-            return Reply::error("ERR invalid expire time in 'set' command");
-        }
-        match moment(keyspace.now_ms, unit_ms, amount, "set") {
-            Ok(at_ms) => expires_at_ms = u64::try_from(at_ms).ok(),
-            Err(complaint) => return complaint,
-        }
-    }
-    let exists = keyspace.value(key).is_some();
-    if options
-        .only_if_absent
-        .is_some_and(|absent| absent == exists)
-    {
-        return Reply::Null;
-    }
-    if let (true, Lifetime::UntilMs(at_ms)) = (options.keeps_ttl, keyspace.lifetime(key)) {
-        expires_at_ms = Some(at_ms);
-    }
-    keyspace.put(key, Value::String(value.to_vec()), expires_at_ms);
-    Reply::ok()
-}
-
-fn del(keyspace: &mut Keyspace, arguments: &[&[u8]]) -> Reply {
-    let keys = arguments.iter().skip(1);
-    Reply::count(keys.filter(|key| keyspace.remove(key)).count())
-}
-
-fn exists(keyspace: &mut Keyspace, arguments: &[&[u8]]) -> Reply {
-    let keys = arguments.iter().skip(1);
-    Reply::count(keys.filter(|key| keyspace.value(key).is_some()).count())
-}
-
 fn ping(_: &mut Keyspace, arguments: &[&[u8]]) -> Reply {
     match arguments {
         [_] => Reply::Simple(b"PONG".to_vec()),
@@ -301,4 +269,15 @@ fn flush_all(keyspace: &mut Keyspace, arguments: &[&[u8]]) -> Reply {
     }
     keyspace.clear();
     Reply::ok()
+}
+
+/// No more than tells a Valkey from others, and how many keys there are.
+fn info(keyspace: &mut Keyspace, _: &[&[u8]]) -> Reply {
+    let keys = keyspace.live_keys();
+    Reply::Verbatim(
+        format!(
+            "# Server\r\nredis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.1.8\r\nserver_mode:standalone\r\n\r\n# Keyspace\r\ndb0:keys={keys}\r\n"
+        )
+        .into_bytes(),
+    )
 }

@@ -1,4 +1,5 @@
-//! How long keys last: the commands that say so, and those that ask.
+//! How long keys last: the commands that end them, at once or later, and those
+//! that ask.
 
 use super::commands::{NOT_AN_INTEGER, argument, c_string, integer, wrong_arguments};
 use super::keyspace::{Keyspace, Lifetime};
@@ -14,14 +15,26 @@ pub(super) fn moment(now_ms: u64, unit_ms: i64, amount: &[u8], name: &str) -> Re
         .ok_or_else(|| Reply::error(format!("ERR invalid expire time in '{name}' command")))
 }
 
+pub(super) fn del(keyspace: &mut Keyspace, arguments: &[&[u8]]) -> Reply {
+    let keys = arguments.iter().skip(1);
+    Reply::count(keys.filter(|key| keyspace.remove(key)).count())
+}
+
+pub(super) fn exists(keyspace: &mut Keyspace, arguments: &[&[u8]]) -> Reply {
+    let keys = arguments.iter().skip(1);
+    Reply::count(keys.filter(|key| keyspace.value(key).is_some()).count())
+}
+
 pub(super) fn pttl(keyspace: &mut Keyspace, arguments: &[&[u8]]) -> Reply {
-    Reply::Integer(match keyspace.lifetime(argument(arguments, 1)) {
-        Lifetime::Missing => -2,
-        Lifetime::Forever => -1,
-        Lifetime::UntilMs(at_ms) => {
-            i64::try_from(at_ms.saturating_sub(keyspace.now_ms)).unwrap_or(i64::MAX)
-        }
-    })
+    Reply::Integer(
+        match keyspace.lifetime(argument(arguments, 1), keyspace.now_ms) {
+            Lifetime::Missing => -2,
+            Lifetime::Forever => -1,
+            Lifetime::UntilMs(at_ms) => {
+                i64::try_from(at_ms.saturating_sub(keyspace.now_ms)).unwrap_or(i64::MAX)
+            }
+        },
+    )
 }
 
 pub(super) fn ttl(keyspace: &mut Keyspace, arguments: &[&[u8]]) -> Reply {
@@ -35,7 +48,7 @@ pub(super) fn ttl(keyspace: &mut Keyspace, arguments: &[&[u8]]) -> Reply {
 
 pub(super) fn persist(keyspace: &mut Keyspace, arguments: &[&[u8]]) -> Reply {
     let key = argument(arguments, 1);
-    let Lifetime::UntilMs(_) = keyspace.lifetime(key) else {
+    let Lifetime::UntilMs(_) = keyspace.lifetime(key, keyspace.now_ms) else {
         return Reply::Integer(0);
     };
     keyspace.never_expire(key);
@@ -110,7 +123,7 @@ pub(super) fn expire(
         Ok(at_ms) => at_ms,
         Err(complaint) => return complaint,
     };
-    if !options.allow(keyspace.lifetime(key), at_ms) {
+    if !options.allow(keyspace.lifetime(key, keyspace.now_ms), at_ms) {
         return Reply::Integer(0);
     }
     match u64::try_from(at_ms) {
