@@ -170,8 +170,7 @@ impl Command {
         matches!(self.does, Does::Hello | Does::Auth)
     }
 
-    /// What the server says instead of doing it, also within a script
-    /// (`processCommand`, `scriptCall`).
+    /// What the server says instead of doing it (`processCommand`).
     pub fn refusal(&self, failure: Option<Failure>) -> Option<&'static str> {
         match failure? {
             Failure::Loading => {
@@ -184,6 +183,14 @@ impl Command {
                 .grows
                 .then_some("OOM command not allowed when used memory > 'maxmemory'."),
         }
+    }
+
+    /// The same for a script (`scriptCall`). One that has written is not stopped
+    /// half-way.
+    pub fn refusal_in_script(&self, keyspace: &mut Keyspace) -> Option<&'static str> {
+        let refusal = self.refusal(keyspace.failure.filter(|_| !keyspace.script_wrote));
+        keyspace.script_wrote |= self.writes && refusal.is_none();
+        refusal
     }
 }
 

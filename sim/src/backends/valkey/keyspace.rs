@@ -45,6 +45,8 @@ pub(super) struct Keyspace {
     pub failure: Option<Failure>,
     /// The time of the command, which stands still while a script runs.
     pub now_ms: u64,
+    /// The running script has written: from there on it may go on writing.
+    pub script_wrote: bool,
     commands: u64,
 }
 
@@ -52,6 +54,7 @@ impl Keyspace {
     /// A command begins.
     pub fn begin(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
+        self.script_wrote = false;
         self.commands = self.commands.wrapping_add(1);
         if self.commands.is_multiple_of(SWEEP_EVERY) {
             self.entries.retain(|_, entry| entry.is_live(now_ms));

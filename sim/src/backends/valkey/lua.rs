@@ -249,7 +249,7 @@ fn called(keyspace: &RefCell<Keyspace>, arguments: &MultiValue) -> Reply {
         return Reply::error("ERR This Redis command is not allowed from script");
     };
     let mut keyspace = keyspace.borrow_mut();
-    match command.refusal(keyspace.failure) {
+    match command.refusal_in_script(&mut keyspace) {
         Some(refusal) => Reply::error(refusal),
         None => run(&mut keyspace, &given),
     }
