@@ -81,7 +81,7 @@ fn statements() -> Vec<u8> {
     ];
     for (sql, parameters) in flight {
         let statement = Statement { sql, parameters };
-        connection.submit(&statement).expect("it can be sent");
+        assert_eq!(connection.submit(&statement), Ok(()));
     }
     let ssl_request: &[u8] = &[0, 0, 0, 8, 4, 210, 22, 47];
     let terminate = pg::Connection::terminate();

@@ -96,7 +96,7 @@ impl Pair {
         while !answer.ends_with(&end) {
             let bytes = self.real.read(&mut part)?;
             ensure!(bytes > 0, "closed after {}", answer.escape_ascii());
-            answer.extend(&part[..bytes]);
+            answer.extend(part.get(..bytes).unwrap_or_default());
         }
         answer.truncate(answer.len() - end.len());
         Ok(answer)
@@ -408,7 +408,6 @@ async fn valkey_ends_a_connection_as_the_real_one() -> Result<()> {
     let mut pair = Pair::connect(&stores)?;
     // It answers nothing to these.
     pair.compare(b"*0\r\n*-1\r\n*-7\r\n*1\r\n$4\r\nPING\r\n")?;
-    let endless = [b"*".as_slice(), &[b'1'; 70_000]].concat();
     for bytes in [
         b"*x\r\n".as_slice(),
         b"*1\r\n:1\r\n",
@@ -417,8 +416,8 @@ async fn valkey_ends_a_connection_as_the_real_one() -> Result<()> {
         b"*1\r\n$999999999999\r\n",
         b"*2147483648\r\n",
         b"*01\r\n",
-        b"*1\r\n$4\r\nPING\r\n*1\r\n\0",
-        &endless,
+        b"*1\r\n$4\r\nPING\r\n*1\r\nX\r\n",
+        b"*1\r\n\r\n",
     ] {
         let real = last_words(&stores, bytes)?;
         pair.session = Session::new();
