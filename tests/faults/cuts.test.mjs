@@ -5,9 +5,9 @@
 // Servers that break off by themselves are hostile/*.test.mjs' business.
 
 import assert from "node:assert/strict";
-import { createHash, createHmac, pbkdf2Sync, randomBytes } from "node:crypto";
 import { after, before, describe, test } from "node:test";
 import pg from "pg";
+import { cheapRole } from "../cheap-role.mjs";
 import { NOTHING_BETWEEN, stores, workerd } from "../edge.mjs";
 import { faultProxy, passing } from "../fault-proxy.mjs";
 import { connectValkey } from "../http/valkey.mjs";
@@ -24,17 +24,6 @@ const USER = "user-007";
 const DIRECTIONS = ["client_bytes", "store_bytes"];
 const WORDS = { client_bytes: "of the client", store_bytes: "of the store" };
 
-/**
- * What PostgreSQL keeps of a password (RFC 5803), with a single iteration: the exchange has the
- * same bytes, and thousands of log-ins cost no minutes.
- */
-function cheapVerifier(password) {
-  const salt = randomBytes(16);
-  const key = (name) => createHmac("sha256", pbkdf2Sync(password, salt, 1, 32, "sha256")).update(name).digest();
-  const stored = createHash("sha256").update(key("Client Key")).digest("base64");
-  return `SCRAM-SHA-256$1:${salt.toString("base64")}$${stored}:${key("Server Key").toString("base64")}`;
-}
-
 describe("a connection that is cut after each byte", () => {
   let real, database, valkey, postgres_proxy, valkey_proxy, edge, secrets, profile;
   before(async () => {
@@ -42,9 +31,8 @@ describe("a connection that is cut after each byte", () => {
     database = new pg.Client({ connectionString: real.settings.DATABASE_URL });
     await database.connect();
     valkey = await connectValkey(real.settings.VALKEY_URL);
-    const [postgres_url, valkey_url] = [new URL(real.settings.DATABASE_URL), new URL(real.settings.VALKEY_URL)];
-    await database.query(`CREATE ROLE cuts LOGIN PASSWORD '${cheapVerifier(postgres_url.password)}' IN ROLE pg_read_all_data, pg_write_all_data`);
-    postgres_url.username = "cuts";
+    const postgres_url = await cheapRole(database, real.settings.DATABASE_URL, "cuts");
+    const valkey_url = new URL(real.settings.VALKEY_URL);
     postgres_proxy = await faultProxy(Number(postgres_url.port));
     valkey_proxy = await faultProxy(Number(valkey_url.port));
     postgres_url.port = postgres_proxy.port;

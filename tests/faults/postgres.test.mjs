@@ -56,8 +56,8 @@ const STATES = {
     breaks: true,
   },
   "lets nobody into the database": {
-    begin: ({ database, name }) => database.query(`ALTER DATABASE ${name} ALLOW_CONNECTIONS false`),
-    end: ({ database, name }) => database.query(`ALTER DATABASE ${name} ALLOW_CONNECTIONS true`),
+    begin: ({ outside, name }) => outside.query(`ALTER DATABASE ${name} ALLOW_CONNECTIONS false`),
+    end: ({ outside, name }) => outside.query(`ALTER DATABASE ${name} ALLOW_CONNECTIONS true`),
     breaks: true,
   },
   "has become read-only": {
@@ -80,14 +80,15 @@ const STATES = {
 describe("PostgreSQL gone", { concurrency: true }, () => {
   for (const [host, start] of [["Wasm in workerd", workerd], ["native build", native]]) {
     describe(host, { concurrency: 1 }, () => {
-      let real, proxy, edge, settings, database, locker, valkey, password, secrets, name, users;
+      let real, proxy, edge, settings, database, locker, outside, valkey, password, secrets, name, users;
       before(async () => {
         real = await stores();
         const url = new URL(real.settings.DATABASE_URL);
         password = url.password;
         name = url.pathname.slice(1);
-        [database, locker] = await Promise.all([0, 1].map(async () => {
-          const client = new pg.Client({ connectionString: real.settings.DATABASE_URL });
+        const other_database = new URL("/postgres", url).href;
+        [database, locker, outside] = await Promise.all([url.href, url.href, other_database].map(async (connectionString) => {
+          const client = new pg.Client({ connectionString });
           await client.connect();
           return client;
         }));
@@ -112,6 +113,7 @@ describe("PostgreSQL gone", { concurrency: true }, () => {
         proxy?.close();
         await database?.end();
         await locker?.end();
+        await outside?.end();
         await real?.close();
       });
 
@@ -250,7 +252,7 @@ describe("PostgreSQL gone", { concurrency: true }, () => {
         story(title, { begin: async () => begin(proxy), end: () => proxy.heal(), breaks: title !== "refuses connections" });
       }
       for (const [title, { begin, end, reads, breaks }] of Object.entries(STATES)) {
-        const state = () => ({ database, locker, password, name, pid: real.postgres_pid });
+        const state = () => ({ database, locker, outside, password, name, pid: real.postgres_pid });
         story(title, { begin: async () => begin(state()), end: async () => end(state()), reads, breaks });
       }
 
