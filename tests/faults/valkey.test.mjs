@@ -135,6 +135,7 @@ describe("Valkey gone", { concurrency: true }, () => {
             assert.equal((await post(path(id), sent(id))).status, 200);
             isRight(await get(path(id)), read(id));
           }
+          const read_by_ms = performance.now();
           try {
             await begin();
             await context.test("what L1 has is right, fresh first, then stale where that may be, and says so", async () => {
