@@ -19,7 +19,7 @@ const TIMESTAMP: u32 = 1114;
 const BEGIN_MS: u64 = 1_709_251_199_000;
 
 /// Both servers, with one connection each.
-struct Pair {
+pub(super) struct Pair {
     real: TcpStream,
     of_real: Connection,
     server: Server,
@@ -42,7 +42,7 @@ fn login(password: Option<&str>) -> Login {
 }
 
 impl Pair {
-    fn connect(stores: &Stores) -> Result<Self> {
+    pub(super) fn connect(stores: &Stores) -> Result<Self> {
         let real = TcpStream::connect(("127.0.0.1", stores.postgres.port))?;
         real.set_nodelay(true)?;
         real.set_read_timeout(Some(Duration::from_secs(10)))?;
@@ -88,7 +88,7 @@ impl Pair {
         self.of_simulated.take_answer().context("no answer")
     }
 
-    fn compare(&mut self, statement: &Statement) -> Result<()> {
+    pub(super) fn compare(&mut self, statement: &Statement) -> Result<()> {
         self.now_ms += 1;
         let real = shown(&self.ask_real(statement)?)?;
         let simulated = shown(&self.ask_simulated(statement)?)?;
@@ -354,7 +354,7 @@ fn product(dice: &mut Dice, number: u32) -> Product {
 }
 
 /// The same rows in both before the first statement.
-async fn furnish(stores: &Stores, pair: &mut Pair, dice: &mut Dice) -> Result<()> {
+pub(super) async fn furnish(stores: &Stores, pair: &mut Pair, dice: &mut Dice) -> Result<()> {
     const PUT: &str = "INSERT INTO catalog VALUES ($1, $2, $3, $4::float8::numeric / 100, $5, $6, \
         $7, $8, $9::text::jsonb, $10, $11, $12::float8::numeric / 100, $13)";
     let database = database::connect(stores.database_url()).await?;

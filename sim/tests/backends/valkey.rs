@@ -28,7 +28,7 @@ const WORDS: [&[u8]; 9] = [
 ];
 
 /// Both servers, with one connection each.
-struct Pair {
+pub(super) struct Pair {
     real: TcpStream,
     server: Server,
     session: Session,
@@ -37,7 +37,7 @@ struct Pair {
     compared: u64,
 }
 
-fn encoded(arguments: &[&[u8]]) -> Vec<u8> {
+pub(super) fn encoded(arguments: &[&[u8]]) -> Vec<u8> {
     let mut bytes = format!("*{}\r\n", arguments.len()).into_bytes();
     for argument in arguments {
         bytes.extend(format!("${}\r\n", argument.len()).bytes());
@@ -65,7 +65,7 @@ fn now_ms() -> Result<u64> {
 }
 
 impl Pair {
-    fn connect(stores: &Stores) -> Result<Self> {
+    pub(super) fn connect(stores: &Stores) -> Result<Self> {
         let real = TcpStream::connect(("127.0.0.1", stores.valkey.port))?;
         real.set_nodelay(true)?;
         real.set_read_timeout(Some(Duration::from_secs(10)))?;
@@ -125,7 +125,15 @@ impl Pair {
         Ok(())
     }
 
-    fn compare_words(&mut self, words: &[&[u8]]) -> Result<()> {
+    /// Goes over to a version of RESP; the greeting is not compared.
+    pub(super) fn version(&mut self, version: &[u8]) -> Result<()> {
+        let hello = encoded(&[b"HELLO", version]);
+        self.ask_real(&hello)?;
+        self.ask_simulated(&hello, 0);
+        Ok(())
+    }
+
+    pub(super) fn compare_words(&mut self, words: &[&[u8]]) -> Result<()> {
         self.compare(&encoded(words))
     }
 }

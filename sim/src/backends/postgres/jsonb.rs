@@ -263,10 +263,15 @@ impl<'a> Reader<'a> {
                 out.push_str(word);
             }
         }
-        // `truex` and `1x` are one wrong token.
-        match self.rest().chars().next() {
-            Some(c) if c.is_ascii_alphanumeric() || c == '_' || !c.is_ascii() => Err(self.wrong()),
-            _ => Ok(()),
+        self.expect_end_of_token()
+    }
+
+    /// What stands behind a value is looked at before the value is judged, as by
+    /// the server: `truex` and `1e99999.` are wrong, however large the number is.
+    fn expect_end_of_token(&self) -> Result<(), Refusal> {
+        match self.rest().bytes().next() {
+            None | Some(b' ' | b'\t' | b'\n' | b'\r' | b',' | b']' | b'}') => Ok(()),
+            Some(_) => Err(self.wrong()),
         }
     }
 
@@ -297,6 +302,7 @@ impl<'a> Reader<'a> {
         let text = unsigned.get(..length).unwrap_or_default();
         let is_negative = unsigned.len() < start.len();
         self.at += length + usize::from(is_negative);
+        self.expect_end_of_token()?;
         // The most common numbers are shown as they are written.
         if is_plain && !is_negative && length < 1000 {
             out.push_str(text);
