@@ -59,6 +59,9 @@ pub enum Error {
     Conflict(&'static str),
     /// 413.
     TooLarge,
+    /// One of several answers, which together would be too large: 413 where it
+    /// stands alone.
+    TooMuch,
     /// 415.
     UnsupportedMediaType,
     /// 422: an idempotency key of another content.
@@ -80,7 +83,7 @@ impl Error {
             Self::NotFound => 404,
             Self::MethodNotAllowed(_) => 405,
             Self::Conflict(_) => 409,
-            Self::TooLarge => 413,
+            Self::TooLarge | Self::TooMuch => 413,
             Self::UnsupportedMediaType => 415,
             Self::Unprocessable(_) => 422,
             Self::Store(_, Fault::TimedOut | Fault::Busy) => 504,
@@ -146,6 +149,9 @@ impl fmt::Display for Error {
             Self::NotFound => f.write_str("not found"),
             Self::MethodNotAllowed(allow) => write!(f, "method not allowed; use {allow}"),
             Self::TooLarge => f.write_str("the body is larger than 10 MiB"),
+            Self::TooMuch => {
+                f.write_str("the values of the batch are larger than 24 MiB: ask for fewer at once")
+            }
             Self::UnsupportedMediaType => {
                 f.write_str("send the body with Content-Type: application/json")
             }

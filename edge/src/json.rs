@@ -6,7 +6,7 @@
 use serde_json::value::RawValue;
 
 use crate::error::Error;
-use crate::limits::JSON_DEPTH_MAX;
+use crate::limits::{EXPONENT_MAX, JSON_DEPTH_MAX};
 
 /// Whether bytes are one JSON value that a request could have brought.
 pub fn is_valid(bytes: &[u8]) -> bool {
@@ -126,6 +126,28 @@ pub fn contains_nul(text: &str) -> bool {
     false
 }
 
+/// Whether a number in valid JSON is one that `jsonb` would write out in more
+/// digits than any double has: it keeps `1e131000` as so many zeros.
+pub fn contains_huge_number(text: &str) -> bool {
+    let (mut in_string, mut escaped) = (false, false);
+    let outside = |c: char| {
+        match (in_string, c) {
+            (true, _) if escaped => escaped = false,
+            (true, '\\') => escaped = true,
+            (_, '"') => in_string = !in_string,
+            _ => return in_string || !matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E'),
+        }
+        true
+    };
+    text.split(outside).any(|number| {
+        let exponent = number.split_once(['e', 'E']);
+        exponent.is_some_and(|(_, exponent)| {
+            let digits = exponent.trim_start_matches(['+', '-']);
+            !digits.is_empty() && !digits.parse().is_ok_and(|size: u16| size <= EXPONENT_MAX)
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +172,24 @@ mod tests {
     fn other_top_levels_and_broken_texts_are_refused() {
         for text in ["", "[]", "1", "null", "{", "{\"a\"}", "{} x"] {
             assert!(Object::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_jsonb_blows_up_are_found() {
+        for (text, huge) in [
+            (r#"[1e131000]"#, true),
+            (r#"[{"n":-1.5E-99999}]"#, true),
+            (r#"[1e400]"#, false),
+            (
+                r#"[1.7976931348623157e308,5e-324,0,12345678901234567890]"#,
+                false,
+            ),
+            (r#"["1e131000","\"1e131000"]"#, false),
+            (r#"["\\",1e131000]"#, true),
+            (r#"{"one":true,"e1":"e"}"#, false),
+        ] {
+            assert_eq!(contains_huge_number(text), huge, "{text}");
         }
     }
 

@@ -19,6 +19,9 @@ pub const NUMBER_CHARS_MAX: usize = 64;
 /// Nesting of JSON in a request: far beyond any client, small enough for
 /// PostgreSQL's own recursion in `jsonb`.
 pub const JSON_DEPTH_MAX: usize = 4096;
+/// Exponent of a number in JSON that becomes `jsonb`, which writes it out in
+/// digits; doubles end at 308.
+pub const EXPONENT_MAX: u16 = 400;
 /// Operations of one batch: each needs a place in the pipeline and in the answer.
 pub const BATCH_OPERATIONS_MAX: usize = 1000;
 /// Longest TTL that a caller may ask for: a year. Longer is a mistake of unit.
@@ -28,6 +31,18 @@ pub const TTL_S_MAX: u64 = 365 * 24 * 60 * 60;
 pub const ROWS_MAX: u32 = 1000;
 /// Orders of a user when the caller names no limit.
 pub const ORDERS_DEFAULT: u32 = 50;
+
+/// A session up to this size has its `lastAccessed` set by a touch; of a larger
+/// one only the TTL restarts, because Valkey does nothing else meanwhile.
+pub const TOUCHED_BYTES_MAX: u64 = 128 * 1024;
+/// Values in the answer to a batch, all together: an isolate has 128 MB.
+pub const BATCH_VALUES_BYTES_MAX: usize = 24 * 1024 * 1024;
+/// The `items` of a list of orders: the list ends before the order with which
+/// they are more. The first order always comes.
+pub const ORDERS_BYTES_MAX: usize = 20 * 1024 * 1024;
+/// The same of the reasons in a list of returns, which in JSON can be six times
+/// as long.
+pub const REASONS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// One value in a RESP reply: a stored body and some air.
 pub const RESP_BULK_BYTES_MAX: usize = 12 * 1024 * 1024;

@@ -117,7 +117,7 @@ pub async fn bring_up(options: &Options) -> Result<Running> {
     if let Some(load) = options.load {
         if valkey_url.is_some() {
             eprintln!(
-                "The replay writes keys like session:replay-1 into your Valkey; they expire after 10 minutes."
+                "The replay writes keys like session:replay-1 into your Valkey; they expire within a day."
             );
         }
         replay_sample(&wrangler.edge, load).await?;

@@ -5,6 +5,9 @@
 //! [`crate::backends`], which see the time at which bytes reach them. Knows
 //! nothing of what the bytes mean.
 
+// Nothing here comes from outside, and a simulation that is wrong must stop.
+#![allow(clippy::indexing_slicing)]
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::pending;
@@ -45,6 +48,9 @@ enum Server {
     Postgres(postgres::Session),
 }
 
+/// Sees the stores at a time in µs.
+pub type Watch = dyn FnMut(&Stores, u64);
+
 /// The stores, and the way to them.
 pub struct Stores {
     pub valkey: RefCell<valkey::Server>,
@@ -52,7 +58,7 @@ pub struct Stores {
     pub to_valkey: Cell<Weather>,
     pub to_postgres: Cell<Weather>,
     /// Called when a store has taken bytes: what it holds may have changed.
-    pub watch: RefCell<Box<dyn FnMut(&Stores, u64)>>,
+    pub watch: RefCell<Box<Watch>>,
 }
 
 /// One connection, as the client's end sees it.

@@ -48,7 +48,7 @@ impl Wrangler {
             checkout.display()
         );
         // In a file and not in arguments: everybody can read another's command line.
-        let secrets = data.join("wrangler.env");
+        let secrets = data.join(format!("wrangler-{port}.env"));
         write_secret(&secrets, &env_file(settings)?)?;
         let mut command = Command::new(program);
         command
@@ -72,7 +72,7 @@ impl Wrangler {
             .env("PATH", path_with(&tools)?)
             .env("WRANGLER_SEND_METRICS", "false")
             .env("NO_COLOR", "1");
-        let process = Guarded::spawn("wrangler dev", command, Signal::TERM, &log(data))?;
+        let process = Guarded::spawn("wrangler dev", command, Signal::TERM, &log(data, port))?;
         Ok(Self {
             process,
             edge: Edge::at(&format!("http://127.0.0.1:{port}")),
@@ -113,8 +113,9 @@ impl Wrangler {
     }
 }
 
-fn log(data: &Path) -> PathBuf {
-    data.join("wrangler.log")
+/// One for each port, as two runs can share the directory.
+fn log(data: &Path, port: u16) -> PathBuf {
+    data.join(format!("wrangler-{port}.log"))
 }
 
 fn is_healthy(body: &[u8]) -> bool {

@@ -130,12 +130,18 @@ async fn respond(
 }
 
 async fn read(mut request: worker::Request) -> worker::Result<Request> {
-    let url = request.url()?;
+    // As it came: a parsed URL would have its dot segments resolved.
+    let url = request.inner().url();
+    let target = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+    let target = target
+        .find('/')
+        .map_or("/", |slash| target.split_at(slash).1);
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let header = |name: &str| request.headers().get(name).ok().flatten();
     let mut ours = Request {
         method: request.inner().method(),
-        path: url.path().to_owned(),
-        query: url.query().unwrap_or_default().to_owned(),
+        path: path.to_owned(),
+        query: query.to_owned(),
         content_type: header("content-type"),
         origin: header("origin"),
         if_none_match: header("if-none-match"),

@@ -88,7 +88,11 @@ pub(super) async fn read<H: Host>(tiers: &Tiers<H>, target: Target) -> Result<An
             let key = copy_key("orders", &user);
             let statement = Statement {
                 sql: sql::ORDERS,
-                parameters: vec![Some(user), Some(limit.to_string())],
+                parameters: vec![
+                    Some(user),
+                    Some(limit.to_string()),
+                    Some(limits::ORDERS_BYTES_MAX.to_string()),
+                ],
             };
             rows(
                 tiers,
@@ -106,7 +110,12 @@ pub(super) async fn read<H: Host>(tiers: &Tiers<H>, target: Target) -> Result<An
                 .map_or_else(String::new, |product| hex(&Sha256::digest(product)));
             let statement = Statement {
                 sql: sql::RETURNS,
-                parameters: vec![user, product, Some(limits::ROWS_MAX.to_string())],
+                parameters: vec![
+                    user,
+                    product,
+                    Some(limits::ROWS_MAX.to_string()),
+                    Some(limits::REASONS_BYTES_MAX.to_string()),
+                ],
             };
             rows(tiers, Kind::Returns, (key, variant), statement, list).await?
         }
@@ -424,6 +433,12 @@ fn storable(name: &str, text: &str) -> Result<String, Error> {
     if json::contains_nul(text) {
         return Err(Error::bad(format!("{name} must not contain \\u0000")));
     }
+    if json::contains_huge_number(text) {
+        return Err(Error::bad(format!(
+            "{name} has a number whose exponent is beyond {}",
+            limits::EXPONENT_MAX
+        )));
+    }
     Ok(text.to_owned())
 }
 
@@ -441,8 +456,7 @@ async fn place_order<H: Host>(
     let total = object.field("total_amount").unwrap_or_default();
     if !total
         .parse::<f64>()
-        .is_ok_and(|total| !total.is_sign_negative() && total < 1e8)
-        && total != "-0"
+        .is_ok_and(|total| (0.0..1e8).contains(&total))
     {
         return Err(Error::bad(
             "total_amount must be a number from 0 up to, not including, 100000000",

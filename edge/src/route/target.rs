@@ -4,6 +4,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::error::{Error, Store};
 use crate::limits;
+use crate::policy::Kind;
 use crate::route::Request;
 use crate::tiers::OWN_PREFIX;
 
@@ -176,7 +177,19 @@ pub(crate) fn generic_key(text: &str) -> Result<String, Error> {
             "keys that begin with shepherd-edge: are the edge's own",
         ));
     }
-    key(text)
+    // As long as the id may be that the typed route takes.
+    let own = text.find(':').map_or("", |colon| {
+        let (_, id) = text.split_at(colon + 1);
+        if Kind::of_key(text) == Kind::Generic {
+            text
+        } else {
+            id
+        }
+    });
+    match own.len() {
+        1..=limits::KEY_BYTES_MAX => Ok(text.to_owned()),
+        _ => key(text),
+    }
 }
 
 struct Query<'a>(&'a str);

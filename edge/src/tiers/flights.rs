@@ -73,7 +73,7 @@ pub struct Flights {
     /// Counts beginnings and changes, so that one can be before the other.
     count: u64,
     changes: Recent,
-    /// Until when the truth was read that was answered without L2 knowing it, in ms.
+    /// By when something was written or answered that L2 may not know, in ms.
     marks: Recent,
     under_way: Vec<Weak<Flight>>,
 }
@@ -143,18 +143,25 @@ impl Flights {
         Lead(flight)
     }
 
-    /// Something was answered from the truth, read before `read_by_ms`, and L2
-    /// may have an older copy.
-    pub fn mark(&mut self, key: &str, variant: &str, read_by_ms: u64) {
-        self.marks
-            .note(hash(key, Some(variant)), read_by_ms, RECENT_MARKS_MAX);
+    /// Of a key (or one variant) something was written or answered by then that
+    /// L2 may not know: older copies must not answer here any more.
+    pub fn mark(&mut self, key: &str, variant: Option<&str>, by_ms: u64) {
+        let thing = hash(key, variant);
+        self.marks.note(thing, by_ms, RECENT_MARKS_MAX);
     }
 
-    /// Whether a copy of what was read at that time is not older than what was
-    /// answered already.
-    pub fn may_answer(&self, key: &str, variant: &str, read_at_ms: u64) -> bool {
-        read_at_ms >= self.marks.latest(hash(key, Some(variant)))
-            || mutation::is(Mutation::IsolateGoesBack)
+    /// L2 knows now what that mark was made for.
+    pub fn unmark(&mut self, key: &str, variant: Option<&str>, by_ms: u64) {
+        self.marks.forget(hash(key, variant), by_ms);
+    }
+
+    /// Copies in L2 answer only when they were read at that time or later.
+    pub fn marked_ms(&self, key: &str, variant: &str) -> u64 {
+        if mutation::is(Mutation::IsolateGoesBack) {
+            return 0;
+        }
+        let of_key = self.marks.latest(hash(key, None));
+        of_key.max(self.marks.latest(hash(key, Some(variant))))
     }
 }
 
@@ -174,6 +181,13 @@ impl Recent {
         }
         let latest = self.noted.entry(thing).or_default();
         *latest = number.max(*latest);
+    }
+
+    /// Unless a later number was noted since.
+    fn forget(&mut self, thing: u64, number: u64) {
+        if self.noted.get(&thing) == Some(&number) {
+            self.noted.remove(&thing);
+        }
     }
 
     fn latest(&self, thing: u64) -> u64 {
@@ -226,12 +240,26 @@ mod tests {
             flights.overtake(&format!("other {n}"));
         }
         assert!(!flights.may_fill(load));
-        flights.mark("k", "", 1_000);
+        flights.mark("k", Some(""), 1_000);
         for n in 0..2 * RECENT_MARKS_MAX {
-            flights.mark(&format!("other {n}"), "", 900);
+            flights.mark(&format!("other {n}"), None, 900);
         }
-        assert!(!flights.may_answer("k", "", 999));
-        assert!(flights.may_answer("k", "", 1_000));
+        assert_eq!(flights.marked_ms("k", ""), 1_000);
+    }
+
+    #[test]
+    fn a_mark_goes_when_l2_knows_and_nothing_came_since() {
+        let mut flights = Flights::default();
+        flights.mark("k", None, 5);
+        flights.mark("k", Some("1"), 7);
+        assert_eq!(flights.marked_ms("k", "1"), 7);
+        assert_eq!(flights.marked_ms("k", "2"), 5);
+        flights.unmark("k", Some("1"), 6);
+        assert_eq!(flights.marked_ms("k", "1"), 7);
+        flights.unmark("k", Some("1"), 7);
+        assert_eq!(flights.marked_ms("k", "1"), 5);
+        flights.unmark("k", None, 5);
+        assert_eq!(flights.marked_ms("k", "1"), 0);
     }
 
     #[test]

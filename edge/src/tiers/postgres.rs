@@ -43,9 +43,15 @@ body_measurements = COALESCE($3::jsonb, user_profiles.body_measurements) \
 RETURNING user_id, email, first_name, last_name, preferences, body_measurements, created_at, updated_at) \
 SELECT * FROM updated UNION ALL SELECT * FROM inserted";
 
+/// Ends where the items get too large together ([`limits::ORDERS_BYTES_MAX`],
+/// `$3`): else a user with a few large orders would have no list at all.
 pub const ORDERS: &str = "SELECT order_id, user_id, items, total_amount, status, shipping_info, \
 predicted_return_rate, stripe_payment_intent_id, payment_intent_id, created_at, updated_at \
-FROM orders WHERE user_id = $1::text ORDER BY created_at DESC, order_id DESC LIMIT $2::int";
+FROM (SELECT *, row_number() OVER newest AS place, sum(octet_length(items::text)) OVER newest AS bytes \
+FROM (SELECT * FROM orders WHERE user_id = $1::text \
+ORDER BY created_at DESC, order_id DESC LIMIT $2::int) AS latest \
+WINDOW newest AS (ORDER BY created_at DESC, order_id DESC)) AS measured \
+WHERE place = 1 OR bytes <= $3::bigint ORDER BY created_at DESC, order_id DESC";
 
 /// An update that changes nothing, because `DO NOTHING` gives no row back, and
 /// a `SELECT` beside it does not see what was committed since the statement began.
@@ -58,9 +64,15 @@ WHERE orders.user_id = EXCLUDED.user_id AND orders.items = EXCLUDED.items \
 AND orders.total_amount = EXCLUDED.total_amount \
 RETURNING order_id, user_id, items, total_amount, status, created_at";
 
+/// Ends where the reasons get too long together ([`limits::REASONS_BYTES_MAX`], `$4`).
 pub const RETURNS: &str = "SELECT return_id, order_id, product_id, user_id, reason, status, created_at \
-FROM returns WHERE ($1::text IS NULL OR user_id = $1::text) AND ($2::text IS NULL OR product_id = $2::text) \
-ORDER BY created_at DESC, return_id DESC LIMIT $3::int";
+FROM (SELECT *, row_number() OVER newest AS place, \
+sum(coalesce(octet_length(reason), 0)) OVER newest AS bytes \
+FROM (SELECT * FROM returns WHERE ($1::text IS NULL OR user_id = $1::text) \
+AND ($2::text IS NULL OR product_id = $2::text) \
+ORDER BY created_at DESC, return_id DESC LIMIT $3::int) AS latest \
+WINDOW newest AS (ORDER BY created_at DESC, return_id DESC)) AS measured \
+WHERE place = 1 OR bytes <= $4::bigint ORDER BY created_at DESC, return_id DESC";
 
 /// As [`PLACE_ORDER`].
 pub const PLACE_RETURN: &str = "INSERT INTO returns (return_id, order_id, user_id, \
@@ -203,6 +215,7 @@ fn judge(error: &ServerError) -> Error {
     let state = error.sqlstate.as_str();
     match state.get(..2) {
         _ if state == "23503" => Error::Conflict("unknown user or order"),
+        _ if state == "23505" => Error::Conflict("the user's synthetic address is taken"),
         _ if state == "57014" => Error::Store(Store::Postgres, Fault::Busy),
         _ if state == "54001" => Error::bad("the JSON nests too deep"),
         Some("22" | "23") => Error::bad("a value does not fit its column"),

@@ -91,15 +91,15 @@ impl<H: Host> Tiers<H> {
         let read_at_ms = self.host.now_ms();
         match self.load_truth(query).await {
             Ok(body) => {
+                // L2 may have, or get, what was read before.
+                let by_ms = self.host.now_ms();
+                let mut flights = self.isolate.flights.borrow_mut();
+                flights.mark(place.0, Some(place.1), by_ms);
+                drop(flights);
                 if copy.lease == Lease::Granted {
                     let (tiers, query, body) = (self.background(), Rc::clone(query), body.clone());
                     self.host
-                        .defer(async move { tiers.fill(&query, &token, body).await });
-                } else {
-                    // L2 may have, or get, what was read before.
-                    let now_ms = self.host.now_ms();
-                    let mut flights = self.isolate.flights.borrow_mut();
-                    flights.mark(place.0, place.1, now_ms);
+                        .defer(async move { tiers.fill(&query, &token, body, by_ms).await });
                 }
                 let entry = self.entry(policy, body, (read_at_ms, read_at_ms, u64::MAX));
                 Ok(self.keep(ticket, place, entry, Tier::L3, copy.in_l2))
@@ -146,12 +146,10 @@ impl<H: Host> Tiers<H> {
                 }
                 (asked_at_ms.saturating_sub(age_ms), body)
             });
-            let flights = self.isolate.flights.borrow();
+            let found = found.filter(|(read_at_ms, _)| *read_at_ms >= self.marked_ms(query));
             return InCopy {
-                found: found.filter(|(read_at_ms, _)| {
-                    flights.may_answer(&query.key, &query.variant, *read_at_ms)
-                }),
-                is_fresh,
+                is_fresh: is_fresh && found.is_some(),
+                found,
                 asked_at_ms,
                 lease: copy.lease,
                 in_l2: match copy.lease {
@@ -165,14 +163,21 @@ impl<H: Host> Tiers<H> {
     async fn read_copy(&self, query: &Query, token: &str) -> Result<Copy, Error> {
         let policy = self.policy(query.kind);
         let part = self.draw(REFRESH_FROM);
+        // What is older than a mark is of no use here, and is replaced at once.
+        let use_ms = self.host.now_ms().saturating_sub(self.marked_ms(query));
         let refresh_ms = (
-            policy.max_age_ms * part / 100,
-            policy.absence_ms * part / 100,
+            (policy.max_age_ms * part / 100).min(use_ms),
+            (policy.absence_ms * part / 100).min(use_ms),
         );
         let read = valkey::read_copy(&query.key, &query.variant, token, refresh_ms);
         let replies = self.ask(vec![read], self.copy_deadline_ms()).await?;
         let reply = replies.first().unwrap_or(&Reply::Null);
         valkey::copy(reply).ok_or_else(|| valkey::refused(reply))
+    }
+
+    fn marked_ms(&self, query: &Query) -> u64 {
+        let flights = self.isolate.flights.borrow();
+        flights.marked_ms(&query.key, &query.variant)
     }
 
     fn is_fresh(&self, query: &Query, copy: &Copy) -> bool {
@@ -192,19 +197,27 @@ impl<H: Host> Tiers<H> {
         let (tiers, query) = (self.background(), Rc::clone(query));
         self.host.defer(async move {
             match tiers.load_truth(&query).await {
-                Ok(body) => tiers.fill(&query, &token, body).await,
+                Ok(body) => tiers.fill(&query, &token, body, 0).await,
                 Err(error) => tiers.complain(&error),
             }
         });
     }
 
-    async fn fill(&self, query: &Query, token: &str, body: Option<Bytes>) {
+    /// Fills L2, and takes back the mark that was made until it knows.
+    async fn fill(&self, query: &Query, token: &str, body: Option<Bytes>, marked_ms: u64) {
         let policy = self.policy(query.kind);
         let keep_ms = policy.max_age_ms.saturating_add(policy.stale_if_error_ms);
         let body = body.unwrap_or_default();
-        let fill = valkey::fill_copy(&query.key, &query.variant, token, &body, keep_ms);
-        if let Err(error) = self.ask(vec![fill], self.copy_deadline_ms()).await {
-            self.complain(&error);
+        let (key, variant) = (query.key.as_str(), query.variant.as_str());
+        let fill = valkey::fill_copy(key, variant, token, &body, keep_ms);
+        match self.ask(vec![fill], self.copy_deadline_ms()).await {
+            Ok(replies) if replies.first() == Some(&Reply::Integer(1)) => {
+                let mut flights = self.isolate.flights.borrow_mut();
+                flights.unmark(key, Some(variant), marked_ms);
+            }
+            // Its lease was taken away.
+            Ok(_) => {}
+            Err(error) => self.complain(&error),
         }
     }
 
@@ -221,7 +234,11 @@ impl<H: Host> Tiers<H> {
         keys: Vec<String>,
         statement: &Statement,
     ) -> Result<pg::Rows, Error> {
-        let forget = || keys.iter().for_each(|key| self.forget(key));
+        let forget = || {
+            for key in &keys {
+                self.forget(key);
+            }
+        };
         let token = self.token();
         let block_ms = self.isolate.settings.postgres_deadline_ms + BLOCK_MARGIN_MS;
         let block = valkey::block(&keys, &token, block_ms);
@@ -235,6 +252,12 @@ impl<H: Host> Tiers<H> {
         }
         let outcome = self.query(statement).await;
         forget();
+        // Until L2 is told, it may have what was there before.
+        let by_ms = self.host.now_ms();
+        for key in &keys {
+            let mut flights = self.isolate.flights.borrow_mut();
+            flights.mark(key, None, by_ms);
+        }
         let is_known = !outcome.as_ref().is_err_and(Error::is_ambiguous);
         let after = if is_known {
             valkey::release(&keys, &token)
@@ -242,20 +265,30 @@ impl<H: Host> Tiers<H> {
             block
         };
         let tiers = self.background();
-        self.host.defer(async move { tiers.insist(after).await });
+        self.host.defer(async move {
+            if tiers.insist(after).await {
+                let mut flights = tiers.isolate.flights.borrow_mut();
+                keys.iter().for_each(|key| flights.unmark(key, None, by_ms));
+            }
+        });
         outcome
     }
 
-    /// Tells L2 what it must not miss, as often as the platform gives time for.
-    async fn insist(&self, command: Command) {
+    /// Tells L2 what it must not miss, as often as the platform gives time for;
+    /// whether it knows now.
+    async fn insist(&self, command: Command) -> bool {
         for pause_ms in INVALIDATION_PAUSES_MS {
             self.host.sleep(pause_ms).await;
             let pass = self.isolate.valkey.probe(self.host.now_ms());
             let told = self.ask_with(pass, vec![command.clone()], self.copy_deadline_ms());
             match told.await {
-                Ok(_) => return,
+                Ok(replies) if matches!(replies.first(), Some(Reply::Integer(_))) => return true,
+                Ok(replies) => {
+                    self.complain(&valkey::refused(replies.first().unwrap_or(&Reply::Null)));
+                }
                 Err(error) => self.complain(&error),
             }
         }
+        false
     }
 }

@@ -16,6 +16,7 @@ use futures_util::future::{Either, select};
 use crate::error::{Error, Fault, Store};
 use crate::host::Host;
 use crate::json;
+use crate::limits::TOUCHED_BYTES_MAX;
 use crate::mutation::{self, Mutation};
 use crate::settings::Settings;
 use crate::transport::Link;
@@ -59,10 +60,11 @@ for _,f in ipairs(redis.call('HKEYS',k)) do if string.sub(f,1,2)~='b:' or f=='b:
 if tonumber(ARGV[2])>0 then redis.call('HSET',k,'b:'..ARGV[1],string.format('%.0f',now+ARGV[2])) \
 if redis.call('PTTL',k)<tonumber(ARGV[2]) then redis.call('PEXPIRE',k,ARGV[2]) end end end return 1";
 
-/// KEYS: session. ARGV: TTL s, now ms. Sets the top-level `lastAccessed` of a
+/// KEYS: session. ARGV: TTL s, now ms, longest text that is changed. Sets the top-level `lastAccessed` of a
 /// JSON object in the text itself, so that every other byte stays (a parse
 /// and print in Lua would turn `[]` into `{}` and round doubles).
 const TOUCH: &str = r#"local s=redis.call('GET',KEYS[1]) if not s then return 0 end
+if #s>tonumber(ARGV[3]) then redis.call('EXPIRE',KEYS[1],ARGV[1]) return 1 end
 local i,n,d=1,#s,0 local from,to,empty=nil,nil,true
 local function str(p) local q=p+1 while true do local c=string.find(s,'["\\]',q) if not c then return n end
 if string.byte(s,c)==34 then return c end q=c+2 end end
@@ -91,7 +93,10 @@ fn script(text: &str, keys: &[&str]) -> Command {
 }
 
 pub fn touch(key: &str, ttl_s: u64, now_ms: u64) -> Command {
-    script(TOUCH, &[key]).number(ttl_s).number(now_ms)
+    script(TOUCH, &[key])
+        .number(ttl_s)
+        .number(now_ms)
+        .number(TOUCHED_BYTES_MAX)
 }
 
 /// What a read of a copy found.

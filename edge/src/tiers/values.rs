@@ -10,6 +10,7 @@ use super::{Found, InL2, Tier, Tiers, valkey};
 use crate::error::Error;
 use crate::host::Host;
 use crate::json;
+use crate::limits::{BATCH_VALUES_BYTES_MAX, RESP_BULK_BYTES_MAX};
 use crate::mutation::{self, Mutation};
 use crate::policy::Kind;
 use crate::wire::resp::{Command, Reply};
@@ -186,6 +187,7 @@ impl<H: Host> Tiers<H> {
             self.forget(key);
         }
         let mut replies = replies?.into_iter();
+        let mut bytes_left = BATCH_VALUES_BYTES_MAX;
         Ok(plan
             .into_iter()
             .map(|step| {
@@ -198,6 +200,11 @@ impl<H: Host> Tiers<H> {
                 };
                 got.map_or_else(Outcome::Failed, |found| {
                     self.isolate.metrics.read(found.body.is_some());
+                    let bytes = found.body.as_ref().map_or(0, Bytes::len);
+                    match bytes_left.checked_sub(bytes) {
+                        Some(left) => bytes_left = left,
+                        None => return Outcome::Failed(Error::TooMuch),
+                    }
                     Outcome::Value(found)
                 })
             })
@@ -247,9 +254,10 @@ fn done(reply: Option<Reply>) -> Outcome {
 /// Copied, because a reply shares the buffer that it was read into.
 fn readable(bytes: &[u8]) -> Option<Bytes> {
     let text = std::str::from_utf8(bytes).ok()?;
-    Some(if json::check(text).is_ok() {
-        Bytes::copy_from_slice(bytes)
-    } else {
-        Bytes::from(json::quoted(text))
-    })
+    if json::check(text).is_ok() {
+        return Some(Bytes::copy_from_slice(bytes));
+    }
+    // Escapes can make a text six times as long.
+    let quoted = json::quoted(text);
+    (quoted.len() <= RESP_BULK_BYTES_MAX).then(|| Bytes::from(quoted))
 }

@@ -1,153 +1,149 @@
-//! The server's messages as bytes ("Message Formats").
+//! Messages of protocol 3.0 ("Message Formats"): taken apart, put together.
 //!
-//! Does not know which may come when.
+//! Does not know which message may come when.
 
-use super::values::Refusal;
+use super::refusal::Refusal;
+use super::values;
 
-/// Types by their rows of `pg_type`, with their sizes there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Type {
-    Int4,
-    Text,
-    Varchar,
-    Timestamp,
-    Numeric,
-    Jsonb,
+/// The body of a message from the client, from front to back.
+pub(super) struct Body<'a>(&'a [u8]);
+
+fn malformed() -> Refusal {
+    Refusal::new("08P01", "insufficient data left in message")
 }
 
-impl Type {
-    fn oid(self) -> u32 {
-        match self {
-            Self::Int4 => 23,
-            Self::Text => 25,
-            Self::Varchar => 1043,
-            Self::Timestamp => 1114,
-            Self::Numeric => 1700,
-            Self::Jsonb => 3802,
+impl<'a> Body<'a> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    pub fn bytes(&mut self, count: usize) -> Result<&'a [u8], Refusal> {
+        let (bytes, rest) = self.0.split_at_checked(count).ok_or_else(malformed)?;
+        self.0 = rest;
+        Ok(bytes)
+    }
+
+    pub fn int16(&mut self) -> Result<u16, Refusal> {
+        let (bytes, rest) = self.0.split_first_chunk().ok_or_else(malformed)?;
+        self.0 = rest;
+        Ok(u16::from_be_bytes(*bytes))
+    }
+
+    pub fn int32(&mut self) -> Result<i32, Refusal> {
+        let (bytes, rest) = self.0.split_first_chunk().ok_or_else(malformed)?;
+        self.0 = rest;
+        Ok(i32::from_be_bytes(*bytes))
+    }
+
+    /// A text that a zero byte ends.
+    pub fn string(&mut self) -> Result<&'a [u8], Refusal> {
+        let end = self.0.iter().position(|byte| *byte == 0);
+        let text = self.bytes(end.ok_or_else(malformed)?)?;
+        self.bytes(1)?;
+        Ok(text)
+    }
+
+    /// A value of a Bind: a length, -1 for NULL, then that many bytes.
+    pub fn value(&mut self) -> Result<Option<&'a [u8]>, Refusal> {
+        match self.int32()? {
+            -1 => Ok(None),
+            length => {
+                let length = usize::try_from(length).map_err(|_| malformed())?;
+                self.bytes(length).map(Some)
+            }
         }
     }
 
-    fn size(self) -> i16 {
-        match self {
-            Self::Int4 => 4,
-            Self::Timestamp => 8,
-            _ => -1,
-        }
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
-/// Writes a message: the tag, room for the length, the body, the length.
-pub(super) fn write(tag: u8, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+/// Appends a message whose length is known when its body is written.
+pub(super) fn write(out: &mut Vec<u8>, tag: u8, body: impl FnOnce(&mut Vec<u8>)) {
     out.push(tag);
+    write_counted(out, 4, body);
+}
+
+/// A length that counts `own` bytes of itself, and what it is the length of.
+fn write_counted(out: &mut Vec<u8>, own: usize, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
     body(out);
-    let length = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
-    if let Some(room) = out.get_mut(start..start + 4) {
-        room.copy_from_slice(&length.to_be_bytes());
+    let length = out.len() - start - 4 + own;
+    let length = i32::try_from(length).unwrap_or(i32::MAX).to_be_bytes();
+    if let Some(place) = out.get_mut(start..start + 4) {
+        place.copy_from_slice(&length);
     }
 }
 
-pub(super) fn empty(tag: u8, out: &mut Vec<u8>) {
-    write(tag, out, |_| {});
+pub(super) fn write_string(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+    out.push(0);
 }
 
-/// What follows a StartupMessage when no password is asked for.
-pub(super) fn welcome(process: i32, out: &mut Vec<u8>) {
-    write(b'R', out, |out| out.extend_from_slice(&[0; 4]));
-    for (name, value) in [
-        ("application_name", "shepherd-edge"),
-        ("client_encoding", "UTF8"),
-        ("DateStyle", "ISO, YMD"),
-        ("integer_datetimes", "on"),
-        ("server_encoding", "UTF8"),
-        ("server_version", "15.18"),
-        ("standard_conforming_strings", "on"),
-        ("TimeZone", "UTC"),
-    ] {
-        write(b'S', out, |out| {
-            for text in [name, value] {
-                out.extend_from_slice(text.as_bytes());
-                out.push(0);
-            }
-        });
-    }
-    write(b'K', out, |out| {
-        out.extend_from_slice(&process.to_be_bytes());
-        out.extend_from_slice(&process.wrapping_mul(-1_640_531_527).to_be_bytes());
-    });
-    ready(out);
-}
-
-/// ReadyForQuery, outside any transaction.
-pub(super) fn ready(out: &mut Vec<u8>) {
-    write(b'Z', out, |out| out.push(b'I'));
-}
-
-pub(super) fn error(severity: &str, refusal: &Refusal, out: &mut Vec<u8>) {
-    write(b'E', out, |out| {
-        let fields = [
+pub(super) fn write_error(out: &mut Vec<u8>, severity: &str, refusal: &Refusal) {
+    write(out, b'E', |out| {
+        for (kind, text) in [
             (b'S', severity),
             (b'V', severity),
             (b'C', refusal.sqlstate),
             (b'M', &refusal.message),
-        ];
-        for (field, text) in fields {
-            out.push(field);
-            out.extend(text.bytes().filter(|byte| *byte != 0));
-            out.push(0);
+        ] {
+            out.push(kind);
+            write_string(out, text);
         }
         out.push(0);
     });
 }
 
-pub(super) fn parameter_description(types: &[Type], out: &mut Vec<u8>) {
-    write(b't', out, |out| {
-        write_count(types.len(), out);
-        for one in types {
-            out.extend_from_slice(&one.oid().to_be_bytes());
+/// The fields of one DataRow, in the order of the columns.
+pub(super) struct Fields<'a> {
+    out: &'a mut Vec<u8>,
+    count: u16,
+}
+
+/// Appends a DataRow.
+pub(super) fn write_row(out: &mut Vec<u8>, fields: impl FnOnce(&mut Fields<'_>)) {
+    write(out, b'D', |out| {
+        let start = out.len();
+        out.extend_from_slice(&[0; 2]);
+        let mut row = Fields { out, count: 0 };
+        fields(&mut row);
+        let count = row.count.to_be_bytes();
+        if let Some(place) = out.get_mut(start..start + 2) {
+            place.copy_from_slice(&count);
         }
     });
 }
 
-/// Columns of no table: the edge does not look at it.
-pub(super) fn row_description(columns: &[(&str, Type)], out: &mut Vec<u8>) {
-    write(b'T', out, |out| {
-        write_count(columns.len(), out);
-        for (name, column) in columns {
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(&[0; 7]);
-            out.extend_from_slice(&column.oid().to_be_bytes());
-            out.extend_from_slice(&column.size().to_be_bytes());
-            out.extend_from_slice(&(-1_i32).to_be_bytes());
-            out.extend_from_slice(&[0; 2]);
+impl Fields<'_> {
+    pub fn null(&mut self) {
+        self.count += 1;
+        self.out.extend_from_slice(&(-1_i32).to_be_bytes());
+    }
+
+    pub fn write(&mut self, value: impl FnOnce(&mut Vec<u8>)) {
+        self.count += 1;
+        write_counted(self.out, 0, value);
+    }
+
+    pub fn text(&mut self, text: &str) {
+        self.write(|out| out.extend_from_slice(text.as_bytes()));
+    }
+
+    pub fn optional<T>(&mut self, value: Option<T>, write: impl FnOnce(T, &mut Vec<u8>)) {
+        match value {
+            Some(value) => self.write(|out| write(value, out)),
+            None => self.null(),
         }
-    });
-}
+    }
 
-pub(super) fn data_row(fields: &[Option<&str>], out: &mut Vec<u8>) {
-    write(b'D', out, |out| {
-        write_count(fields.len(), out);
-        for field in fields {
-            match field {
-                None => out.extend_from_slice(&(-1_i32).to_be_bytes()),
-                Some(text) => {
-                    let length = i32::try_from(text.len()).unwrap_or(i32::MAX);
-                    out.extend_from_slice(&length.to_be_bytes());
-                    out.extend_from_slice(text.as_bytes());
-                }
-            }
-        }
-    });
-}
+    pub fn optional_text(&mut self, text: Option<&str>) {
+        self.optional(text, |text, out| out.extend_from_slice(text.as_bytes()));
+    }
 
-pub(super) fn command_complete(tag: &str, out: &mut Vec<u8>) {
-    write(b'C', out, |out| {
-        out.extend_from_slice(tag.as_bytes());
-        out.push(0);
-    });
-}
-
-fn write_count(count: usize, out: &mut Vec<u8>) {
-    out.extend_from_slice(&u16::try_from(count).unwrap_or(u16::MAX).to_be_bytes());
+    pub fn timestamp(&mut self, ms: u64) {
+        self.write(|out| values::write_timestamp(ms, out));
+    }
 }

@@ -1,64 +1,72 @@
 //! One connection: start-up, then statements and their answers in order.
 //!
-//! Knows the order of messages ("Message Flow"), not what statements do. Only
-//! the unnamed statement and portal are there, as the edge uses no others, and
-//! no password is asked for.
+//! Knows the flow of "Extended Query" and what a broken stream of messages
+//! leads to. There is only the unnamed statement and the unnamed portal.
 
-use super::message;
-use super::statements::{Known, Parameter, parameter};
-use super::tables::Server;
-use super::values::Refusal;
+use super::message::{Body, write, write_error, write_string};
+use super::refusal::Refusal;
+use super::startup::{self, Outcome, write_ready};
+use super::statements::{Portal, Statement};
+use super::{Failure, Server, reads, writes};
 
-const SSL_REQUEST: u32 = 80_877_103;
-const GSS_ENCRYPTION_REQUEST: u32 = 80_877_104;
-const CANCEL_REQUEST: u32 = 80_877_102;
-/// Protocol 3.0.
-const STARTUP: u32 = 196_608;
-/// `PQ_LARGE_MESSAGE_LIMIT`.
-const MESSAGE_BYTES_MAX: usize = 0x3FFF_FFFF;
-/// `MAX_STARTUP_PACKET_LENGTH`.
-const STARTUP_BYTES_MAX: usize = 10_000;
+/// `MAX_STARTUP_PACKET_LENGTH`, and the least that holds anything.
+const STARTUP_BYTES: std::ops::RangeInclusive<usize> = 8..=10_000;
+/// `PQ_SMALL_MESSAGE_LIMIT` and `PQ_LARGE_MESSAGE_LIMIT`.
+const SMALL_BYTES_MAX: usize = 10_000;
+const LARGE_BYTES_MAX: usize = 0x3FFF_FFFF;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Startup,
+    Ready,
+    /// An error was told: all is skipped until Sync.
+    Failed,
+    Closed,
+}
 
 /// The server's side of one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Session {
-    is_logged_in: bool,
+    phase: Phase,
+    statement: Option<Statement>,
+    /// What Bind made. Execute takes what it executes, and leaves the statement
+    /// for a Describe that comes later.
+    portal: Option<(Statement, Option<Portal>)>,
     input: Vec<u8>,
     output: Vec<u8>,
-    statement: Option<&'static Known>,
-    portal: Option<(&'static Known, Vec<Parameter>)>,
-    /// After an error: everything up to Sync is thrown away.
-    skips: bool,
-    is_closed: bool,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Session {
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            phase: Phase::Startup,
+            statement: None,
+            portal: None,
+            input: Vec::new(),
+            output: Vec::new(),
+        }
     }
 
     /// Takes bytes, cut anywhere, and does every message that is complete.
     pub fn handle_input(&mut self, server: &mut Server, bytes: &[u8], now_ms: u64) {
-        if self.is_closed {
-            return;
+        // Most messages come whole: they are not copied then.
+        if self.input.is_empty() {
+            let taken = self.take_messages(server, bytes, now_ms);
+            self.input
+                .extend_from_slice(bytes.get(taken..).unwrap_or_default());
+        } else {
+            self.input.extend_from_slice(bytes);
+            let mut input = std::mem::take(&mut self.input);
+            let taken = self.take_messages(server, &input, now_ms);
+            input.drain(..taken.min(input.len()));
+            self.input = input;
         }
-        self.input.extend_from_slice(bytes);
-        let input = std::mem::take(&mut self.input);
-        let mut rest = input.as_slice();
-        while !self.is_closed {
-            match cut(rest, self.is_logged_in) {
-                Ok(None) => break,
-                Ok(Some((tag, body, after))) => {
-                    rest = after;
-                    match tag {
-                        None => self.start_up(server, body),
-                        Some(tag) => self.take_message(server, (tag, body), now_ms),
-                    }
-                }
-                Err(why) => self.end(&Refusal::new("08P01", why)),
-            }
-        }
-        self.input = rest.to_vec();
     }
 
     pub fn take_output(&mut self) -> Vec<u8> {
@@ -67,90 +75,136 @@ impl Session {
 
     /// The server has closed the connection, after what [`Self::take_output`] gives.
     pub fn is_closed(&self) -> bool {
-        self.is_closed
+        self.phase == Phase::Closed
     }
 
-    fn end(&mut self, refusal: &Refusal) {
-        message::error("FATAL", refusal, &mut self.output);
-        self.is_closed = true;
-    }
-
-    /// "Start-up", "Canceling Requests in Progress", "SSL Session Encryption".
-    fn start_up(&mut self, server: &mut Server, body: &[u8]) {
-        let code = body.first_chunk().map(|code| u32::from_be_bytes(*code));
-        match code {
-            Some(SSL_REQUEST | GSS_ENCRYPTION_REQUEST) => self.output.push(b'N'),
-            // Every statement ends when it begins: there is nothing to cancel.
-            Some(CANCEL_REQUEST) => self.is_closed = true,
-            Some(STARTUP) => {
-                self.is_logged_in = true;
-                message::welcome(server.next_session(), &mut self.output);
+    /// How many bytes were taken.
+    fn take_messages(&mut self, server: &mut Server, input: &[u8], now_ms: u64) -> usize {
+        let mut taken = 0_usize;
+        while self.phase != Phase::Closed {
+            let rest = input.get(taken..).unwrap_or_default();
+            let length = if self.phase == Phase::Startup {
+                self.take_startup(server, rest)
+            } else {
+                self.take_message(server, rest, now_ms)
+            };
+            match length {
+                Some(length) => taken = taken.saturating_add(length),
+                None if self.phase == Phase::Closed => break,
+                None => return taken,
             }
-            _ => self.end(&Refusal::new("0A000", "unsupported frontend protocol")),
         }
+        input.len()
     }
 
-    /// "Extended Query" in "Message Flow".
-    fn take_message(&mut self, server: &mut Server, (tag, body): (u8, &[u8]), now_ms: u64) {
+    /// The length of the packet, once it is complete.
+    fn take_startup(&mut self, server: &mut Server, input: &[u8]) -> Option<usize> {
+        let length = length(input)?;
+        if !STARTUP_BYTES.contains(&length) {
+            // Without a word: this may be no client at all.
+            self.phase = Phase::Closed;
+            return None;
+        }
+        let packet = input.get(4..length)?;
+        let outcome = startup::take_packet(server, packet, &mut self.output);
+        self.phase =
+            match outcome.unwrap_or_else(|refusal| startup::refuse(&refusal, &mut self.output)) {
+                Outcome::Again => Phase::Startup,
+                Outcome::Ready => Phase::Ready,
+                Outcome::Closed => Phase::Closed,
+            };
+        Some(length)
+    }
+
+    /// The length of the message, once it is complete.
+    fn take_message(&mut self, server: &mut Server, input: &[u8], now_ms: u64) -> Option<usize> {
+        let (&tag, rest) = input.split_first()?;
+        let bytes_max = match tag {
+            b'Q' | b'P' | b'B' | b'F' | b'd' => LARGE_BYTES_MAX,
+            b'C' | b'D' | b'E' | b'H' | b'S' | b'X' | b'c' | b'f' => SMALL_BYTES_MAX,
+            _ => {
+                self.hang_up(&format!("invalid frontend message type {tag}"));
+                return None;
+            }
+        };
+        let length = length(rest)?;
+        if length < 4 || length > bytes_max {
+            self.hang_up("invalid message length");
+            return None;
+        }
+        let body = rest.get(4..length)?;
+        if self.phase == Phase::Ready || matches!(tag, b'S' | b'X') {
+            self.answer(server, tag, body, now_ms);
+        }
+        length.checked_add(1)
+    }
+
+    fn hang_up(&mut self, why: &str) {
+        write_error(&mut self.output, "FATAL", &Refusal::new("08P01", why));
+        self.phase = Phase::Closed;
+    }
+
+    fn answer(&mut self, server: &mut Server, tag: u8, body: &[u8], now_ms: u64) {
+        let body = Body::new(body);
         let outcome = match tag {
-            b'S' => {
-                self.skips = false;
-                self.portal = None;
-                message::ready(&mut self.output);
-                return;
-            }
-            b'X' => {
-                self.is_closed = true;
-                return;
-            }
-            _ if self.skips => return,
             b'P' => self.parse(body),
             b'B' => self.bind(body),
             b'D' => self.describe(body),
-            b'E' => self.execute(server, now_ms),
-            b'C' => {
-                message::empty(b'3', &mut self.output);
+            b'E' => self.execute(server, body, now_ms),
+            b'C' => self.close(body),
+            b'S' => {
+                self.phase = Phase::Ready;
+                self.portal = None;
+                write_ready(&mut self.output);
                 Ok(())
             }
-            b'H' => Ok(()),
-            b'Q' => {
-                let refusal = Refusal::new("42601", "syntax error");
-                message::error("ERROR", &refusal, &mut self.output);
-                message::ready(&mut self.output);
-                return;
+            b'X' => {
+                self.phase = Phase::Closed;
+                Ok(())
             }
-            _ => {
-                let why = format!("invalid frontend message type {tag}");
-                return self.end(&Refusal::new("08P01", why));
-            }
+            b'Q' | b'F' => Err(unsupported("simple queries and function calls")),
+            // Flush: nothing is held back. CopyData and its end are ignored.
+            _ => Ok(()),
         };
         if let Err(refusal) = outcome {
-            message::error("ERROR", &refusal, &mut self.output);
-            self.skips = true;
-            self.portal = None;
+            write_error(&mut self.output, "ERROR", &refusal);
+            if matches!(tag, b'Q' | b'F') {
+                write_ready(&mut self.output);
+            } else {
+                self.phase = Phase::Failed;
+            }
         }
     }
 
-    fn parse(&mut self, body: &[u8]) -> Result<(), Refusal> {
+    fn parse(&mut self, mut body: Body<'_>) -> Result<(), Refusal> {
+        let name = body.string()?;
+        let text = body.string()?;
+        if !name.is_empty() {
+            return Err(unsupported("named statements"));
+        }
+        if body.int16()? > 0 {
+            return Err(unsupported("parameter types from the client"));
+        }
         self.statement = None;
-        let mut fields = Fields(body);
-        fields.no_name()?;
-        let sql = fields.text()?;
-        let known = Known::by_text(sql);
-        self.statement = Some(known.ok_or_else(|| Refusal::new("42601", "syntax error"))?);
-        message::empty(b'1', &mut self.output);
+        self.statement = Some(Statement::of_text(text).ok_or_else(|| {
+            Refusal::new("42601", "syntax error: this is no statement of the edge")
+        })?);
+        write(&mut self.output, b'1', |_| ());
         Ok(())
     }
 
-    fn bind(&mut self, body: &[u8]) -> Result<(), Refusal> {
-        let mut fields = Fields(body);
-        fields.no_name()?;
-        fields.no_name()?;
-        let known = self.statement()?;
-        fields.text_formats()?;
-        let count = usize::from(fields.count()?);
-        if count != known.parameters.len() {
-            let wanted = known.parameters.len();
+    fn bind(&mut self, mut body: Body<'_>) -> Result<(), Refusal> {
+        let (portal, name) = (body.string()?, body.string()?);
+        if !portal.is_empty() || !name.is_empty() {
+            return Err(unsupported("named portals"));
+        }
+        let statement = self
+            .statement
+            .ok_or_else(|| Refusal::new("26000", "unnamed prepared statement does not exist"))?;
+        expect_text_formats(&mut body)?;
+        let count = body.int16()?;
+        if count != statement.parameters() {
+            let wanted = statement.parameters();
             return Err(Refusal::new(
                 "08P01",
                 format!(
@@ -158,151 +212,110 @@ impl Session {
                 ),
             ));
         }
-        let mut parameters = Vec::with_capacity(count);
-        for wanted in known.parameters {
-            let given = fields.value()?;
-            parameters.push(parameter(*wanted, given)?);
+        let mut values = [None; 5];
+        for value in values.iter_mut().take(usize::from(count)) {
+            *value = body.value()?;
         }
-        fields.text_formats()?;
-        self.portal = Some((known, parameters));
-        message::empty(b'2', &mut self.output);
+        expect_text_formats(&mut body)?;
+        self.portal = Some((statement, Some(statement.bind(&values)?)));
+        write(&mut self.output, b'2', |_| ());
         Ok(())
     }
 
-    fn statement(&self) -> Result<&'static Known, Refusal> {
-        let missing = || Refusal::new("26000", "unnamed prepared statement does not exist");
-        self.statement.ok_or_else(missing)
-    }
-
-    fn describe(&mut self, body: &[u8]) -> Result<(), Refusal> {
-        let (kind, name) = body.split_first().ok_or_else(malformed)?;
-        Fields(name).no_name()?;
-        let known = match (kind, &self.portal) {
-            (b'P', Some((known, _))) => known,
-            (b'P', None) => return Err(no_portal()),
-            (b'S', _) => {
-                let known = self.statement()?;
-                message::parameter_description(known.parameters, &mut self.output);
-                known
-            }
-            _ => return Err(malformed()),
-        };
-        message::row_description(known.columns, &mut self.output);
+    fn describe(&mut self, mut body: Body<'_>) -> Result<(), Refusal> {
+        if body.bytes(1)? != b"P" || !body.string()?.is_empty() {
+            return Err(unsupported("the description of anything but the portal"));
+        }
+        let (statement, _) = self.portal.as_ref().ok_or_else(no_portal)?;
+        write(&mut self.output, b'T', |out| {
+            statement.write_description(out);
+        });
         Ok(())
     }
 
-    fn execute(&mut self, server: &mut Server, now_ms: u64) -> Result<(), Refusal> {
-        let (known, parameters) = self.portal.take().ok_or_else(no_portal)?;
+    fn execute(
+        &mut self,
+        server: &mut Server,
+        mut body: Body<'_>,
+        now_ms: u64,
+    ) -> Result<(), Refusal> {
+        if !body.string()?.is_empty() {
+            return Err(unsupported("named portals"));
+        }
+        if body.int32()? > 0 {
+            return Err(unsupported("a portal in parts"));
+        }
+        let (statement, portal) = self.portal.as_mut().ok_or_else(no_portal)?;
+        let statement = *statement;
+        let portal = portal
+            .take()
+            .ok_or_else(|| Refusal::new("55000", "portal \"\" cannot be run"))?;
         server.statements = server.statements.saturating_add(1);
-        let before = self.output.len();
-        let run = (known.run)(server, &parameters, now_ms, &mut self.output);
-        match run {
-            Ok(rows) => {
-                let tag = format!("{} {rows}", known.tag);
-                message::command_complete(&tag, &mut self.output);
-                Ok(())
-            }
-            Err(refusal) => {
-                self.output.truncate(before);
-                Err(refusal)
-            }
+        if server.failure == Some(Failure::ReadOnly) && statement.writes() {
+            let verb = statement.tag().split(' ').next().unwrap_or_default();
+            return Err(Refusal::new(
+                "25006",
+                format!("cannot execute {verb} in a read-only transaction"),
+            ));
         }
+        let rows = execute(server, portal, now_ms, &mut self.output)?;
+        write(&mut self.output, b'C', |out| {
+            write_string(out, &format!("{} {rows}", statement.tag()));
+        });
+        Ok(())
+    }
+
+    fn close(&mut self, mut body: Body<'_>) -> Result<(), Refusal> {
+        match (body.bytes(1)?, body.string()?) {
+            (b"S", b"") => self.statement = None,
+            (b"P", b"") => self.portal = None,
+            // "It is not an error to issue Close against a nonexistent" one.
+            _ => {}
+        }
+        write(&mut self.output, b'3', |_| ());
+        Ok(())
     }
 }
 
-fn malformed() -> Refusal {
-    Refusal::new("08P01", "invalid message format")
+/// Writes the rows of a statement and says how many they are.
+fn execute(
+    server: &mut Server,
+    portal: Portal,
+    now_ms: u64,
+    out: &mut Vec<u8>,
+) -> Result<usize, Refusal> {
+    match portal {
+        Portal::Probe => Ok(reads::probe(out)),
+        Portal::Products(filter) => reads::products(server, &filter, out),
+        Portal::Profile(user_id) => Ok(reads::profile(server, user_id.as_deref(), out)),
+        Portal::Orders(user_id, limit) => reads::orders(server, user_id.as_deref(), limit, out),
+        Portal::Returns(filter) => reads::returns(server, &filter, out),
+        Portal::SaveProfile(asked) => writes::save_profile(server, asked, now_ms, out),
+        Portal::PlaceOrder(asked) => writes::place_order(server, asked, now_ms, out),
+        Portal::PlaceReturn(asked) => writes::place_return(server, asked, now_ms, out),
+    }
+}
+
+/// The length at the beginning, which counts itself.
+fn length(input: &[u8]) -> Option<usize> {
+    let length = i32::from_be_bytes(*input.first_chunk()?);
+    // A negative one is as wrong as a short one.
+    Some(usize::try_from(length).unwrap_or_default())
+}
+
+fn expect_text_formats(body: &mut Body<'_>) -> Result<(), Refusal> {
+    for _ in 0..body.int16()? {
+        if body.int16()? != 0 {
+            return Err(unsupported("the binary format"));
+        }
+    }
+    Ok(())
 }
 
 fn no_portal() -> Refusal {
     Refusal::new("34000", "portal \"\" does not exist")
 }
 
-/// Tag (none in the start-up), body, and what comes after.
-type Cut<'a> = (Option<u8>, &'a [u8], &'a [u8]);
-
-/// The first message, once it is complete.
-fn cut(input: &[u8], has_tag: bool) -> Result<Option<Cut<'_>>, &'static str> {
-    let (tag, rest) = match (has_tag, input.split_first()) {
-        (false, _) => (None, input),
-        (true, Some((tag, rest))) => (Some(*tag), rest),
-        (true, None) => return Ok(None),
-    };
-    let Some((length, rest)) = rest.split_first_chunk::<4>() else {
-        return Ok(None);
-    };
-    let bytes_max = if has_tag {
-        MESSAGE_BYTES_MAX
-    } else {
-        STARTUP_BYTES_MAX
-    };
-    let length = usize::try_from(u32::from_be_bytes(*length))
-        .ok()
-        .and_then(|length| length.checked_sub(4))
-        .filter(|length| *length <= bytes_max)
-        .ok_or("invalid message length")?;
-    Ok(rest
-        .split_at_checked(length)
-        .map(|(body, after)| (tag, body, after)))
-}
-
-/// The fields of a message, from the front.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn text(&mut self) -> Result<&'a str, Refusal> {
-        let end = self.0.iter().position(|byte| *byte == 0);
-        let (text, rest) = end
-            .and_then(|end| self.0.split_at_checked(end))
-            .ok_or_else(malformed)?;
-        self.0 = rest.get(1..).unwrap_or_default();
-        std::str::from_utf8(text).map_err(|_| not_utf8())
-    }
-
-    fn no_name(&mut self) -> Result<(), Refusal> {
-        if self.text()?.is_empty() {
-            Ok(())
-        } else {
-            let why = "only the unnamed statement and portal are known here";
-            Err(Refusal::new("0A000", why))
-        }
-    }
-
-    fn count(&mut self) -> Result<u16, Refusal> {
-        let (count, rest) = self.0.split_first_chunk().ok_or_else(malformed)?;
-        self.0 = rest;
-        Ok(u16::from_be_bytes(*count))
-    }
-
-    fn text_formats(&mut self) -> Result<(), Refusal> {
-        for _ in 0..self.count()? {
-            if self.count()? != 0 {
-                return Err(Refusal::new("0A000", "only the text format is known here"));
-            }
-        }
-        Ok(())
-    }
-
-    fn value(&mut self) -> Result<Option<&'a str>, Refusal> {
-        let (length, rest) = self.0.split_first_chunk().ok_or_else(malformed)?;
-        let length = i32::from_be_bytes(*length);
-        self.0 = rest;
-        if length == -1 {
-            return Ok(None);
-        }
-        let (value, rest) = usize::try_from(length)
-            .ok()
-            .and_then(|length| rest.split_at_checked(length))
-            .ok_or_else(malformed)?;
-        self.0 = rest;
-        let text = std::str::from_utf8(value).map_err(|_| not_utf8())?;
-        if text.contains('\0') {
-            return Err(not_utf8());
-        }
-        Ok(Some(text))
-    }
-}
-
-fn not_utf8() -> Refusal {
-    Refusal::new("22021", "invalid byte sequence for encoding \"UTF8\"")
+fn unsupported(what: &str) -> Refusal {
+    Refusal::new("0A000", format!("not known to this server: {what}"))
 }

@@ -1,12 +1,14 @@
-//! The four tables, as far as the edge's statements reach.
+//! The four tables, as far as the edge's statements reach, and the doors for
+//! what does not come over the wire.
 //!
-//! Does not know SQL or bytes. Columns that only other programs write are not
-//! here: they are NULL in every row.
+//! Does not know SQL. Columns that only other programs write are not here:
+//! they are NULL in every row. Text is ordered by bytes (`COLLATE "C"`).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::jsonb;
-use super::values::Decimal;
+use super::message::write_row;
+use super::numeric::write_hundredths;
+use super::{Failure, jsonb};
 
 /// A row of `catalog`. Money and rating are in hundredths, as the columns have
 /// two decimal places.
@@ -30,26 +32,15 @@ pub struct Product {
 }
 
 /// A row of `user_profiles`. Names are NULL.
-#[derive(Debug, Clone)]
-pub(super) struct Profile {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    pub user_id: String,
     pub email: String,
-    /// Normalised `jsonb`.
+    /// As `jsonb` shows it.
     pub preferences: String,
     pub body_measurements: String,
     pub created_at_ms: u64,
     pub updated_at_ms: u64,
-}
-
-impl Profile {
-    pub(super) fn new(email: &str, now_ms: u64) -> Self {
-        Self {
-            email: email.to_owned(),
-            preferences: "{}".to_owned(),
-            body_measurements: "{}".to_owned(),
-            created_at_ms: now_ms,
-            updated_at_ms: now_ms,
-        }
-    }
 }
 
 /// A row of `orders`.
@@ -67,8 +58,9 @@ pub struct Order {
 }
 
 /// A row of `returns`.
-#[derive(Debug, Clone)]
-pub(super) struct Return {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Return {
+    pub return_id: String,
     pub order_id: String,
     pub product_id: String,
     pub user_id: String,
@@ -77,17 +69,50 @@ pub(super) struct Return {
     pub created_at_ms: u64,
 }
 
+/// The place of a product in the order of the statement: the best rated first,
+/// and before it what has no rating, as NULL is more than everything.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    rating: i64,
+    reviews: i64,
+    id: String,
+}
+
+impl Rank {
+    fn of(product: &Product) -> Self {
+        let reviews = product.reviews_count.map(i64::from);
+        Self {
+            rating: product.rating_hundredths.map_or(i64::MIN, |rating| -rating),
+            reviews: reviews.map_or(i64::MIN, |reviews| -reviews),
+            id: product.id.clone(),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Shelved {
+    pub product: Product,
+    /// The DataRow, as products change much less often than they are read.
+    pub row: Vec<u8>,
+}
+
+/// Rows of one user, oldest first.
+pub(super) type ByTime = BTreeSet<(u64, String)>;
+
 /// The server: what all its connections see.
 #[derive(Debug, Default)]
 pub struct Server {
-    pub(super) catalog: BTreeMap<String, Product>,
+    pub(super) catalog: BTreeMap<Rank, Shelved>,
+    ranks: HashMap<String, Rank>,
     pub(super) profiles: BTreeMap<String, Profile>,
-    /// `UNIQUE`.
-    pub(super) emails: HashSet<String>,
+    /// Which user has an address.
+    pub(super) emails: HashMap<String, String>,
     pub(super) orders: BTreeMap<String, Order>,
-    /// The index; its order is that of insertion.
-    pub(super) orders_of_user: HashMap<String, Vec<String>>,
+    pub(super) orders_of_user: HashMap<String, ByTime>,
     pub(super) returns: BTreeMap<String, Return>,
+    pub(super) returns_of_user: HashMap<String, ByTime>,
+    pub(super) returns_by_time: ByTime,
+    pub(super) failure: Option<Failure>,
     pub(super) statements: u64,
     sessions: i32,
 }
@@ -97,17 +122,59 @@ impl Server {
         Self::default()
     }
 
+    /// From now on it fails in this way; with `None` it is well again.
+    pub fn fail(&mut self, failure: Option<Failure>) {
+        self.failure = failure;
+    }
+
     /// Puts a product, in the place of one with its id.
     pub fn put_product(&mut self, mut product: Product, now_ms: u64) {
         product.created_at_ms = now_ms;
-        self.catalog.insert(product.id.clone(), product);
+        self.remove_product(&product.id);
+        let rank = Rank::of(&product);
+        let row = product.row();
+        self.ranks.insert(product.id.clone(), rank.clone());
+        self.catalog.insert(rank, Shelved { product, row });
+    }
+
+    /// Whether there was one.
+    pub fn remove_product(&mut self, id: &str) -> bool {
+        let Some(rank) = self.ranks.remove(id) else {
+            return false;
+        };
+        self.catalog.remove(&rank).is_some()
+    }
+
+    /// All products, in the order in which the edge lists them.
+    pub fn products(&self) -> impl Iterator<Item = &Product> {
+        self.catalog.values().map(|shelved| &shelved.product)
     }
 
     /// Puts a user with empty preferences, in the place of one with this id.
     pub fn put_user(&mut self, user_id: &str, now_ms: u64) {
-        let profile = Profile::new(&format!("{user_id}@users.invalid"), now_ms);
-        self.emails.insert(profile.email.clone());
-        self.profiles.insert(user_id.to_owned(), profile);
+        self.put_profile(Profile {
+            user_id: user_id.to_owned(),
+            email: format!("{user_id}@users.invalid"),
+            preferences: "{}".to_owned(),
+            body_measurements: "{}".to_owned(),
+            created_at_ms: now_ms,
+            updated_at_ms: now_ms,
+        });
+    }
+
+    pub(super) fn put_profile(&mut self, profile: Profile) {
+        let user_id = profile.user_id.clone();
+        self.emails.insert(profile.email.clone(), user_id.clone());
+        if let Some(old) = self.profiles.insert(user_id, profile) {
+            let still = self.profiles.get(&old.user_id);
+            if still.is_some_and(|profile| profile.email != old.email) {
+                self.emails.remove(&old.email);
+            }
+        }
+    }
+
+    pub fn profile(&self, user_id: &str) -> Option<&Profile> {
+        self.profiles.get(user_id)
     }
 
     /// A user's preferences, as `jsonb` shows them.
@@ -133,6 +200,36 @@ impl Server {
         self.orders.values()
     }
 
+    pub fn order(&self, order_id: &str) -> Option<&Order> {
+        self.orders.get(order_id)
+    }
+
+    /// Writes an order's status as another program would; false when there is
+    /// no such order.
+    pub fn set_order_status(&mut self, order_id: &str, status: &str, now_ms: u64) -> bool {
+        let Some(order) = self.orders.get_mut(order_id) else {
+            return false;
+        };
+        order.status = Some(status.to_owned());
+        order.updated_at_ms = now_ms;
+        true
+    }
+
+    /// All returns, by id.
+    pub fn returns(&self) -> impl Iterator<Item = &Return> {
+        self.returns.values()
+    }
+
+    /// Writes a return's status as another program would; false when there is
+    /// no such return.
+    pub fn set_return_status(&mut self, return_id: &str, status: &str) -> bool {
+        let Some(row) = self.returns.get_mut(return_id) else {
+            return false;
+        };
+        row.status = Some(status.to_owned());
+        true
+    }
+
     /// Statements that were executed, with or without success.
     pub fn statements(&self) -> u64 {
         self.statements
@@ -142,10 +239,60 @@ impl Server {
         self.sessions = self.sessions.wrapping_add(1);
         self.sessions
     }
+
+    pub(super) fn insert_order(&mut self, order: Order) {
+        let place = (order.created_at_ms, order.order_id.clone());
+        let of_user = self.orders_of_user.entry(order.user_id.clone());
+        of_user.or_default().insert(place);
+        self.orders.insert(order.order_id.clone(), order);
+    }
+
+    pub(super) fn insert_return(&mut self, row: Return) {
+        let place = (row.created_at_ms, row.return_id.clone());
+        let of_user = self.returns_of_user.entry(row.user_id.clone());
+        of_user.or_default().insert(place.clone());
+        self.returns_by_time.insert(place);
+        self.returns.insert(row.return_id.clone(), row);
+    }
 }
 
 impl Product {
-    pub(super) fn price(&self) -> Decimal {
-        Decimal::hundredths(self.price_hundredths)
+    /// Its DataRow.
+    fn row(&self) -> Vec<u8> {
+        let integer = |number: i32, out: &mut Vec<u8>| {
+            out.extend_from_slice(number.to_string().as_bytes());
+        };
+        let mut out = Vec::new();
+        write_row(&mut out, |fields| {
+            fields.text(&self.id);
+            fields.text(&self.name);
+            fields.optional_text(self.description.as_deref());
+            fields.write(|out| write_hundredths(self.price_hundredths, out));
+            fields.optional_text(self.category.as_deref());
+            fields.optional_text(self.brand.as_deref());
+            fields.optional_text(self.style.as_deref());
+            fields.optional_text(self.color.as_deref());
+            fields.optional_text(self.sizes.as_deref().map(sizes).as_deref());
+            fields.optional(self.stock, integer);
+            fields.optional_text(self.image_url.as_deref());
+            fields.optional(self.rating_hundredths, write_hundredths);
+            fields.optional(self.reviews_count, integer);
+            fields.timestamp(self.created_at_ms);
+            fields.timestamp(self.created_at_ms);
+        });
+        out
     }
+}
+
+/// An array of strings, as `jsonb` shows it.
+fn sizes(sizes: &[String]) -> String {
+    let mut out = String::from("[");
+    for (place, size) in sizes.iter().enumerate() {
+        if place > 0 {
+            out.push_str(", ");
+        }
+        jsonb::write_string(size, &mut out);
+    }
+    out.push(']');
+    out
 }

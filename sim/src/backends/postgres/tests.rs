@@ -1,1 +1,1 @@
-//! To come.
+use super::*;

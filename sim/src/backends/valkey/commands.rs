@@ -1,17 +1,22 @@
-//! Which commands there are, and what those on keys and strings do.
+//! Which commands there are, when they are refused, and what those do that ask
+//! for no key.
 //!
 //! Does not know connections: HELLO, AUTH and EVAL are named here, and done in
 //! `session` and `script`.
 
 use super::Failure;
+use super::expiry::{del, exists, expire, persist, pttl, ttl};
 use super::hashes::{hdel, hget, hgetall, hkeys, hset};
-use super::keyspace::{Keyspace, Lifetime, Value};
+use super::keyspace::Keyspace;
 use super::reply::Reply;
+use super::strings::{get, set};
 
 pub(super) const WRONG_TYPE: &str =
     "WRONGTYPE Operation against a key holding the wrong kind of value";
 pub(super) const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
-const SYNTAX: &str = "ERR syntax error";
+pub(super) const SYNTAX: &str = "ERR syntax error";
+
+const COMMANDS_COUNT: usize = 24;
 
 type Run = fn(&mut Keyspace, &[&[u8]]) -> Reply;
 
@@ -22,6 +27,8 @@ pub(super) enum Does {
     Hello,
     Auth,
     Eval,
+    EvalSha,
+    Script,
 }
 
 pub(super) struct Command {
@@ -31,6 +38,8 @@ pub(super) struct Command {
     writes: bool,
     /// Could need memory (the flag `denyoom`).
     grows: bool,
+    /// Is done while the server is loading (the flag `loading`).
+    is_early: bool,
     pub does: Does,
 }
 
@@ -40,6 +49,7 @@ const fn reads(name: &'static str, arity: i32, run: Run) -> Command {
         arity,
         writes: false,
         grows: false,
+        is_early: false,
         does: Does::Keyspace(run),
     }
 }
@@ -58,20 +68,31 @@ const fn grows(name: &'static str, arity: i32, run: Run) -> Command {
     }
 }
 
+const fn early(name: &'static str, arity: i32, does: Does) -> Command {
+    Command {
+        is_early: true,
+        ..connection(name, arity, does)
+    }
+}
+
 const fn connection(name: &'static str, arity: i32, does: Does) -> Command {
     Command {
         name,
         arity,
         writes: false,
         grows: false,
+        is_early: false,
         does,
     }
 }
 
-static COMMANDS: [Command; 21] = [
+/// The most frequent ones first.
+static COMMANDS: [Command; COMMANDS_COUNT] = [
     connection("eval", -3, Does::Eval),
-    connection("hello", -1, Does::Hello),
-    connection("auth", -2, Does::Auth),
+    early("hello", -1, Does::Hello),
+    early("auth", -2, Does::Auth),
+    connection("evalsha", -3, Does::EvalSha),
+    connection("script", -2, Does::Script),
     reads("get", 2, get),
     reads("pttl", 2, pttl),
     grows("set", -3, set),
@@ -90,7 +111,8 @@ static COMMANDS: [Command; 21] = [
     writes("hdel", -3, hdel),
     reads("hkeys", 2, hkeys),
     reads("hgetall", 2, hgetall),
-    reads("time", 1, time),
+    early("time", 1, Does::Keyspace(time)),
+    early("info", -1, Does::Keyspace(info)),
     writes("flushall", -1, flush_all),
     reads("dbsize", 1, |keyspace, _| {
         Reply::count(keyspace.live_keys())
@@ -98,9 +120,39 @@ static COMMANDS: [Command; 21] = [
     writes("persist", 2, persist),
 ];
 
-pub(super) fn command(name: &[u8]) -> Option<&'static Command> {
-    let named = |command: &&Command| command.name.as_bytes().eq_ignore_ascii_case(name);
-    COMMANDS.iter().find(named)
+/// A command by its name, and its place among all of them.
+pub(super) fn command(name: &[u8]) -> Option<(usize, &'static Command)> {
+    let named = |(_, command): &(usize, &Command)| {
+        let own = command.name.as_bytes();
+        own.eq_ignore_ascii_case(name)
+    };
+    COMMANDS.iter().enumerate().find(named)
+}
+
+/// How often each command came.
+#[derive(Debug)]
+pub(super) struct Counts([u64; COMMANDS_COUNT]);
+
+impl Counts {
+    pub fn none() -> Self {
+        Self([0; COMMANDS_COUNT])
+    }
+
+    pub fn add(&mut self, place: usize) {
+        if let Some(count) = self.0.get_mut(place) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    pub fn by_name(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let all = COMMANDS.iter().zip(self.0);
+        all.map(|(command, count)| (command.name, count))
+            .filter(|(_, count)| *count > 0)
+    }
 }
 
 impl Command {
@@ -113,11 +165,17 @@ impl Command {
         }
     }
 
+    /// Whether it is done for one that has not logged in (the flag `no_auth`).
+    pub fn is_for_everybody(&self) -> bool {
+        matches!(self.does, Does::Hello | Does::Auth)
+    }
+
     /// What the server says instead of doing it (`processCommand`).
     pub fn refusal(&self, failure: Option<Failure>) -> Option<&'static str> {
         match failure? {
-            Failure::Loading => (!matches!(self.does, Does::Hello | Does::Auth))
-                .then_some("LOADING Valkey is loading the dataset in memory"),
+            Failure::Loading => {
+                (!self.is_early).then_some("LOADING Valkey is loading the dataset in memory")
+            }
             Failure::ReadOnly => self
                 .writes
                 .then_some("READONLY You can't write against a read only replica."),
@@ -127,7 +185,8 @@ impl Command {
         }
     }
 
-    /// The same for a script. One that has written is not stopped half-way.
+    /// The same for a script (`scriptCall`). One that has written is not stopped
+    /// half-way.
     pub fn refusal_in_script(&self, keyspace: &mut Keyspace) -> Option<&'static str> {
         let refusal = self.refusal(keyspace.failure.filter(|_| !keyspace.script_wrote));
         keyspace.script_wrote |= self.writes && refusal.is_none();
@@ -141,13 +200,18 @@ pub(super) fn wrong_arguments(name: &str) -> Reply {
     ))
 }
 
+/// What C sees of a text: it ends at the first NUL.
+pub(super) fn c_string(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().position(|byte| *byte == 0);
+    bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default()
+}
+
 /// Quotes the name and the first arguments, cut (`commandCheckExistence`).
 pub(super) fn unknown(arguments: &[&[u8]]) -> Reply {
     const SHOWN_BYTES_MAX: usize = 128;
-    let cut = |bytes: &[u8], bytes_max: usize| {
-        let end = bytes.iter().position(|byte| *byte == 0);
-        let end = end.unwrap_or(bytes.len()).min(bytes_max);
-        bytes.get(..end).unwrap_or_default().to_vec()
+    let cut = |bytes, bytes_max| {
+        let text = c_string(bytes);
+        text.get(..text.len().min(bytes_max)).unwrap_or_default()
     };
     let [name, rest @ ..] = arguments else {
         return Reply::error("ERR unknown command");
@@ -165,8 +229,8 @@ pub(super) fn unknown(arguments: &[&[u8]]) -> Reply {
     let name = cut(name, SHOWN_BYTES_MAX);
     Reply::Error(
         [
-            b"ERR unknown command '",
-            name.as_slice(),
+            b"ERR unknown command '".as_slice(),
+            name,
             b"', with args beginning with: ",
             &shown,
         ]
@@ -180,204 +244,8 @@ pub(super) fn integer(text: &[u8]) -> Option<i64> {
     (number.to_string().as_bytes() == text).then_some(number)
 }
 
-fn argument<'a>(arguments: &[&'a [u8]], place: usize) -> &'a [u8] {
+pub(super) fn argument<'a>(arguments: &[&'a [u8]], place: usize) -> &'a [u8] {
     arguments.get(place).copied().unwrap_or_default()
-}
-
-fn get(keyspace: &mut Keyspace, arguments: &[&[u8]]) -> Reply {
-    match keyspace.value(argument(arguments, 1)) {
-        None => Reply::Null,
-        Some(Value::String(bytes)) => Reply::bulk(bytes),
-        Some(Value::Hash(_)) => Reply::error(WRONG_TYPE),
-    }
-}
-
-#[derive(Default)]
-struct SetOptions<'a> {
-    /// Absent (true) or present (false) is what the key must be.
-    only_if_absent: Option<bool>,
-    keeps_ttl: bool,
-    /// Unit in ms, and how many.
-    expire: Option<(i64, &'a [u8])>,
-}
-
-impl<'a> SetOptions<'a> {
-    fn parse(mut options: &[&'a [u8]]) -> Option<Self> {
-        let mut parsed = Self::default();
-        while let [option, rest @ ..] = options {
-            options = rest;
-            match option.to_ascii_uppercase().as_slice() {
-                b"NX" if parsed.only_if_absent != Some(false) => {
-                    parsed.only_if_absent = Some(true);
-                }
-                b"XX" if parsed.only_if_absent != Some(true) => {
-                    parsed.only_if_absent = Some(false);
-                }
-                b"KEEPTTL" if parsed.expire.is_none() => parsed.keeps_ttl = true,
-                unit @ (b"EX" | b"PX") if parsed.expire.is_none() && !parsed.keeps_ttl => {
-                    let (amount, rest) = options.split_first()?;
-                    options = rest;
-                    parsed.expire = Some((if unit == b"EX" { 1000 } else { 1 }, amount));
-                }
-                _ => return None,
-            }
-        }
-        Some(parsed)
-    }
-}
-
-/// From now on for so long: the moment, or the server's complaint.
-fn moment(now_ms: u64, unit_ms: i64, amount: &[u8], name: &str) -> Result<i64, Reply> {
-    let amount = integer(amount).ok_or_else(|| Reply::error(NOT_AN_INTEGER))?;
-    let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
-    let at_ms = amount.checked_mul(unit_ms);
-    at_ms
-        .and_then(|ms| ms.checked_add(now_ms))
-        .ok_or_else(|| Reply::error(format!("ERR invalid expire time in '{name}' command")))
-}
-
-fn set(keyspace: &mut Keyspace, arguments: &[&[u8]]) -> Reply {
-    let [_, key, value, options @ ..] = arguments else {
-        return wrong_arguments("set");
-    };
-    let Some(options) = SetOptions::parse(options) else {
-        return Reply::error(SYNTAX);
-    };
-    let mut expires_at_ms = None;
-    if let Some((unit_ms, amount)) = options.expire {
-        if integer(amount).is_some_and(|amount| amount <= 0) {
-            return Reply::error("ERR invalid expire time in 'set' command");
-        }
-        match moment(keyspace.now_ms, unit_ms, amount, "set") {
-            Ok(at_ms) => expires_at_ms = u64::try_from(at_ms).ok(),
-            Err(complaint) => return complaint,
-        }
-    }
-    let exists = keyspace.value(key).is_some();
-    if options
-        .only_if_absent
-        .is_some_and(|absent| absent == exists)
-    {
-        return Reply::Null;
-    }
-    if let (true, Lifetime::UntilMs(at_ms)) = (options.keeps_ttl, keyspace.lifetime(key)) {
-        expires_at_ms = Some(at_ms);
-    }
-    keyspace.put(key, Value::String(value.to_vec()), expires_at_ms);
-    Reply::ok()
-}
-
-fn del(keyspace: &mut Keyspace, arguments: &[&[u8]]) -> Reply {
-    let keys = arguments.iter().skip(1);
-    Reply::count(keys.filter(|key| keyspace.remove(key)).count())
-}
-
-fn exists(keyspace: &mut Keyspace, arguments: &[&[u8]]) -> Reply {
-    let keys = arguments.iter().skip(1);
-    Reply::count(keys.filter(|key| keyspace.value(key).is_some()).count())
-}
-
-fn pttl(keyspace: &mut Keyspace, arguments: &[&[u8]]) -> Reply {
-    Reply::Integer(match keyspace.lifetime(argument(arguments, 1)) {
-        Lifetime::Missing => -2,
-        Lifetime::Forever => -1,
-        Lifetime::UntilMs(at_ms) => {
-            i64::try_from(at_ms.saturating_sub(keyspace.now_ms)).unwrap_or(i64::MAX)
-        }
-    })
-}
-
-fn ttl(keyspace: &mut Keyspace, arguments: &[&[u8]]) -> Reply {
-    match pttl(keyspace, arguments) {
-        Reply::Integer(left_ms) if left_ms >= 0 => {
-            Reply::Integer(left_ms.saturating_add(500) / 1000)
-        }
-        reply => reply,
-    }
-}
-
-fn persist(keyspace: &mut Keyspace, arguments: &[&[u8]]) -> Reply {
-    let key = argument(arguments, 1);
-    let Lifetime::UntilMs(_) = keyspace.lifetime(key) else {
-        return Reply::Integer(0);
-    };
-    keyspace.never_expire(key);
-    Reply::Integer(1)
-}
-
-#[derive(Default)]
-struct ExpireOptions {
-    if_none: bool,
-    if_some: bool,
-    if_greater: bool,
-    if_less: bool,
-}
-
-impl ExpireOptions {
-    fn parse(options: &[&[u8]]) -> Result<Self, Reply> {
-        let mut parsed = Self::default();
-        for option in options {
-            match option.to_ascii_uppercase().as_slice() {
-                b"NX" => parsed.if_none = true,
-                b"XX" => parsed.if_some = true,
-                b"GT" => parsed.if_greater = true,
-                b"LT" => parsed.if_less = true,
-                _ => {
-                    let text = [b"ERR Unsupported option ", *option].concat();
-                    return Err(Reply::Error(text));
-                }
-            }
-        }
-        if parsed.if_none && (parsed.if_some || parsed.if_greater || parsed.if_less) {
-            return Err(Reply::error(
-                "ERR NX and XX, GT or LT options at the same time are not compatible",
-            ));
-        }
-        if parsed.if_greater && parsed.if_less {
-            return Err(Reply::error(
-                "ERR GT and LT options at the same time are not compatible",
-            ));
-        }
-        Ok(parsed)
-    }
-
-    /// A key that never expires counts as one that expires after all others.
-    fn allow(&self, lifetime: Lifetime, at_ms: i64) -> bool {
-        match lifetime {
-            Lifetime::Missing => false,
-            Lifetime::Forever => !self.if_some && !self.if_greater,
-            Lifetime::UntilMs(old_ms) => {
-                let old_ms = i64::try_from(old_ms).unwrap_or(i64::MAX);
-                !(self.if_none
-                    || self.if_greater && at_ms <= old_ms
-                    || self.if_less && at_ms >= old_ms)
-            }
-        }
-    }
-}
-
-fn expire(keyspace: &mut Keyspace, arguments: &[&[u8]], name: &str, unit_ms: i64) -> Reply {
-    let [_, key, amount, options @ ..] = arguments else {
-        return wrong_arguments(name);
-    };
-    let options = match ExpireOptions::parse(options) {
-        Ok(options) => options,
-        Err(complaint) => return complaint,
-    };
-    let at_ms = match moment(keyspace.now_ms, unit_ms, amount, name) {
-        Ok(at_ms) => at_ms,
-        Err(complaint) => return complaint,
-    };
-    if !options.allow(keyspace.lifetime(key), at_ms) {
-        return Reply::Integer(0);
-    }
-    match u64::try_from(at_ms) {
-        Ok(at_ms) if at_ms > keyspace.now_ms => keyspace.expire_at(key, at_ms),
-        _ => {
-            keyspace.remove(key);
-        }
-    }
-    Reply::Integer(1)
 }
 
 fn ping(_: &mut Keyspace, arguments: &[&[u8]]) -> Reply {
@@ -398,10 +266,25 @@ fn time(keyspace: &mut Keyspace, _: &[&[u8]]) -> Reply {
 }
 
 fn flush_all(keyspace: &mut Keyspace, arguments: &[&[u8]]) -> Reply {
-    let how = argument(arguments, 1).to_ascii_uppercase();
-    if arguments.len() > 2 || !matches!(how.as_slice(), b"" | b"SYNC" | b"ASYNC") {
+    let known = match arguments {
+        [_] => true,
+        [_, how] => how.eq_ignore_ascii_case(b"SYNC") || how.eq_ignore_ascii_case(b"ASYNC"),
+        _ => false,
+    };
+    if !known {
         return Reply::error(SYNTAX);
     }
     keyspace.clear();
     Reply::ok()
+}
+
+/// No more than tells a Valkey from others, and how many keys there are.
+fn info(keyspace: &mut Keyspace, _: &[&[u8]]) -> Reply {
+    let keys = keyspace.live_keys();
+    Reply::Verbatim(
+        format!(
+            "# Server\r\nredis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.1.8\r\nserver_mode:standalone\r\n\r\n# Keyspace\r\ndb0:keys={keys}\r\n"
+        )
+        .into_bytes(),
+    )
 }

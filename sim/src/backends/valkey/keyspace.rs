@@ -54,6 +54,7 @@ impl Keyspace {
     /// A command begins.
     pub fn begin(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
+        self.script_wrote = false;
         self.commands = self.commands.wrapping_add(1);
         if self.commands.is_multiple_of(SWEEP_EVERY) {
             self.entries.retain(|_, entry| entry.is_live(now_ms));
@@ -95,9 +96,9 @@ impl Keyspace {
         removed.is_some_and(|entry| entry.is_live(now_ms))
     }
 
-    pub fn lifetime(&self, key: &[u8]) -> Lifetime {
+    pub fn lifetime(&self, key: &[u8], now_ms: u64) -> Lifetime {
         match self.entries.get(key) {
-            Some(entry) if entry.is_live(self.now_ms) => entry
+            Some(entry) if entry.is_live(now_ms) => entry
                 .expires_at_ms
                 .map_or(Lifetime::Forever, Lifetime::UntilMs),
             _ => Lifetime::Missing,
@@ -118,6 +119,17 @@ impl Keyspace {
 
     pub fn clear(&mut self) {
         self.entries.clear();
+    }
+
+    /// Sorted, as the table's own order would not repeat.
+    pub fn keys(&self, now_ms: u64) -> Vec<Vec<u8>> {
+        let live = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.is_live(now_ms));
+        let mut keys: Vec<Vec<u8>> = live.map(|(key, _)| key.clone()).collect();
+        keys.sort();
+        keys
     }
 
     pub fn live_keys(&self) -> usize {

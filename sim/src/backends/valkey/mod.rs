@@ -1,25 +1,28 @@
 //! A Valkey in memory: strings, hashes, expiry, scripts.
 //!
-//! [`Server`] is the keyspace with its scripts, [`Session`] one connection. What
-//! each command does is in `commands` and `hashes`, EVAL in `script`, the two
-//! forms of a reply in `reply`. Words and forms are those of Valkey 8.1.
+//! [`Server`] is the keyspace with its scripts, [`Session`] one connection. Which
+//! commands there are is in `commands`, what they do there and in `strings`,
+//! `hashes` and `expiry`, EVAL in `script` and `lua`, the two forms of a reply
+//! in `reply`. Words and forms are those of Valkey 8.1.
 //!
 //! Deliberately not known here: which keys and scripts the edge uses; lists,
-//! sets, streams, clusters, users other than `default`, who needs no password.
+//! sets, streams, clusters, users other than `default`.
 
 mod commands;
+mod expiry;
 mod hashes;
 mod keyspace;
+mod lua;
 mod reply;
 mod script;
 mod session;
-#[cfg(test)]
-mod tests;
+mod strings;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use keyspace::{Keyspace, Value};
+use commands::Counts;
+use keyspace::{Keyspace, Lifetime, Value};
 use reply::Reply;
 use script::Scripts;
 pub use session::Session;
@@ -42,7 +45,9 @@ pub struct Server {
     keyspace: Rc<RefCell<Keyspace>>,
     /// Made when the first script comes.
     scripts: Option<Scripts>,
-    commands: u64,
+    /// Of the user `default`.
+    password: Option<Vec<u8>>,
+    counts: Counts,
     sessions: i64,
 }
 
@@ -57,9 +62,15 @@ impl Server {
         Self {
             keyspace: Rc::default(),
             scripts: None,
-            commands: 0,
+            password: None,
+            counts: Counts::none(),
             sessions: 0,
         }
+    }
+
+    /// From the next connection on it asks for this password, or for none.
+    pub fn require_password(&mut self, password: Option<&str>) {
+        self.password = password.map(|password| password.as_bytes().to_vec());
     }
 
     /// From now on it fails in this way; with `None` it is well again.
@@ -83,10 +94,55 @@ impl Server {
         keyspace.put(key.as_bytes(), value, expires_at_ms);
     }
 
-    /// Commands that clients sent and that were known. What a script calls is
-    /// not counted.
+    /// A field of the hash at a key, without the wire.
+    pub fn hash_field(&self, key: &str, field: &str, now_ms: u64) -> Option<Vec<u8>> {
+        match self.keyspace.borrow().peek(key.as_bytes(), now_ms)? {
+            Value::String(_) => None,
+            Value::Hash(fields) => fields
+                .iter()
+                .find(|(name, _)| name == field.as_bytes())
+                .map(|(_, value)| value.clone()),
+        }
+    }
+
+    /// For how long a key will be there, without the wire: `None` when it is
+    /// not there or never ends.
+    pub fn ttl_ms(&self, key: &str, now_ms: u64) -> Option<u64> {
+        match self.keyspace.borrow().lifetime(key.as_bytes(), now_ms) {
+            Lifetime::UntilMs(at_ms) => Some(at_ms.saturating_sub(now_ms)),
+            Lifetime::Missing | Lifetime::Forever => None,
+        }
+    }
+
+    /// Removes a key, without the wire; whether it was there.
+    pub fn delete(&mut self, key: &str, now_ms: u64) -> bool {
+        let mut keyspace = self.keyspace.borrow_mut();
+        let was_there = keyspace.peek(key.as_bytes(), now_ms).is_some();
+        keyspace.remove(key.as_bytes());
+        was_there
+    }
+
+    /// The keys that are there, sorted, without the wire.
+    pub fn keys(&self, now_ms: u64) -> Vec<Vec<u8>> {
+        self.keyspace.borrow().keys(now_ms)
+    }
+
+    /// Loses everything, as a server without persistence does when it starts
+    /// again.
+    pub fn clear(&mut self) {
+        self.keyspace.borrow_mut().clear();
+        self.scripts = None;
+    }
+
+    /// Commands that clients sent and that were known, with or without success.
+    /// What a script calls is not counted.
     pub fn commands(&self) -> u64 {
-        self.commands
+        self.counts.total()
+    }
+
+    /// The same by name, in lower case; only those that came.
+    pub fn commands_by_name(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.counts.by_name()
     }
 
     fn next_session(&mut self) -> i64 {
@@ -94,19 +150,15 @@ impl Server {
         self.sessions
     }
 
-    /// EVAL ("Scripting with Lua").
-    fn evaluate(&mut self, arguments: &[&[u8]]) -> Reply {
-        let scripts = match self.scripts.take() {
-            Some(scripts) => Ok(scripts),
-            None => Scripts::new(&self.keyspace),
-        };
-        match scripts {
-            Ok(mut scripts) => {
-                let reply = scripts.evaluate(&self.keyspace, arguments);
-                self.scripts = Some(scripts);
-                reply
-            }
-            Err(error) => Reply::error(format!("ERR Lua does not start: {error}")),
+    /// The scripts, with the interpreter that runs them.
+    fn scripts(&mut self) -> Result<&mut Scripts, Reply> {
+        if self.scripts.is_none() {
+            let scripts = Scripts::new(&self.keyspace)
+                .map_err(|error| Reply::error(format!("ERR Lua does not start: {error}")))?;
+            self.scripts = Some(scripts);
         }
+        self.scripts
+            .as_mut()
+            .ok_or_else(|| Reply::error("ERR Lua does not start"))
     }
 }

@@ -16,6 +16,8 @@ pub(super) enum Reply {
     Error(Vec<u8>),
     Integer(i64),
     Bulk(Vec<u8>),
+    /// A text for people; of the kind `txt`.
+    Verbatim(Vec<u8>),
     Null,
     Array(Vec<Reply>),
     Map(Vec<(Reply, Reply)>),
@@ -41,13 +43,13 @@ impl Reply {
     pub fn write(&self, version: Version, out: &mut Vec<u8>) {
         match self {
             Self::Simple(text) => write_line(b'+', text, out),
-            Self::Error(text) => write_line(b'-', text, out),
+            Self::Error(text) => write_line(b'-', without_end(text), out),
             Self::Integer(number) => write_header(b':', *number, out),
-            Self::Bulk(bytes) => {
-                write_header(b'$', bytes.len(), out);
-                out.extend_from_slice(bytes);
-                out.extend_from_slice(b"\r\n");
-            }
+            Self::Bulk(bytes) => write_bulk(b'$', b"", bytes, out),
+            Self::Verbatim(bytes) => match version {
+                Version::Resp2 => write_bulk(b'$', b"", bytes, out),
+                Version::Resp3 => write_bulk(b'=', b"txt:", bytes, out),
+            },
             // "Nulls", and "Null bulk strings" for the older version.
             Self::Null => out.extend_from_slice(match version {
                 Version::Resp2 => b"$-1\r\n",
@@ -71,8 +73,22 @@ impl Reply {
     }
 }
 
+fn write_bulk(mark: u8, prefix: &[u8], bytes: &[u8], out: &mut Vec<u8>) {
+    write_header(mark, prefix.len() + bytes.len(), out);
+    out.extend_from_slice(prefix);
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
+}
+
 fn write_header(mark: u8, number: impl ToString, out: &mut Vec<u8>) {
     write_line(mark, number.to_string().as_bytes(), out);
+}
+
+/// An error that ends in ends of lines loses them (`addReplyErrorFormatEx`).
+fn without_end(text: &[u8]) -> &[u8] {
+    let is_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    let end = text.iter().rposition(|byte| !is_end(byte));
+    text.get(..end.map_or(0, |end| end + 1)).unwrap_or_default()
 }
 
 /// A line cannot hold its own end: the server writes spaces instead.

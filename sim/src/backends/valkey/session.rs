@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::Server;
-use super::commands::{Does, command, integer, unknown, wrong_arguments};
+use super::commands::{Command, Does, SYNTAX, command, integer, unknown, wrong_arguments};
 use super::reply::{Reply, Version};
 
 /// `PROTO_INLINE_MAX_SIZE`.
@@ -19,6 +19,7 @@ pub struct Session {
     version: Version,
     /// Given when the first bytes come; shown by HELLO.
     id: i64,
+    is_authenticated: bool,
     input: Vec<u8>,
     output: Vec<u8>,
     is_closed: bool,
@@ -35,6 +36,7 @@ impl Session {
         Self {
             version: Version::Resp2,
             id: 0,
+            is_authenticated: false,
             input: Vec::new(),
             output: Vec::new(),
             is_closed: false,
@@ -48,6 +50,7 @@ impl Session {
         }
         if self.id == 0 {
             self.id = server.next_session();
+            self.is_authenticated = server.password.is_none();
         }
         // Most requests come whole: they are not copied then.
         if self.input.is_empty() {
@@ -100,63 +103,107 @@ impl Session {
     }
 
     fn run(&mut self, server: &mut Server, arguments: &[&[u8]], now_ms: u64) -> Reply {
-        let Some(command) = command(arguments.first().copied().unwrap_or_default()) else {
+        let Some((place, command)) = command(arguments.first().copied().unwrap_or_default()) else {
             return unknown(arguments);
         };
         if !command.takes(arguments.len()) {
             return wrong_arguments(command.name);
         }
-        server.commands = server.commands.saturating_add(1);
+        server.counts.add(place);
+        if !self.is_authenticated && !command.is_for_everybody() {
+            return Reply::error("NOAUTH Authentication required.");
+        }
+        self.execute(server, command, arguments, now_ms)
+            .unwrap_or_else(|refusal| refusal)
+    }
+
+    fn execute(
+        &mut self,
+        server: &mut Server,
+        command: &Command,
+        arguments: &[&[u8]],
+        now_ms: u64,
+    ) -> Result<Reply, Reply> {
         {
             let mut keyspace = server.keyspace.borrow_mut();
             keyspace.begin(now_ms);
             if let Some(refusal) = command.refusal(keyspace.failure) {
-                return Reply::error(refusal);
+                return Err(Reply::error(refusal));
             }
             if let Does::Keyspace(run) = command.does {
-                return run(&mut keyspace, arguments);
+                return Ok(run(&mut keyspace, arguments));
             }
         }
         match command.does {
-            Does::Hello => self.hello(arguments),
-            Does::Auth => auth(arguments),
-            Does::Eval | Does::Keyspace(_) => server.evaluate(arguments),
+            Does::Hello => self.hello(server, arguments),
+            Does::Auth => self.auth(server, arguments),
+            Does::EvalSha => Ok(server.scripts()?.evaluate(arguments, true)),
+            Does::Script => Ok(server.scripts()?.manage(arguments)),
+            Does::Eval | Does::Keyspace(_) => Ok(server.scripts()?.evaluate(arguments, false)),
         }
     }
 
     /// "Client handshake".
-    fn hello(&mut self, arguments: &[&[u8]]) -> Reply {
+    fn hello(&mut self, server: &Server, arguments: &[&[u8]]) -> Result<Reply, Reply> {
         let mut version = self.version;
         if let Some(asked) = arguments.get(1) {
             version = match integer(asked) {
                 Some(2) => Version::Resp2,
                 Some(3) => Version::Resp3,
-                Some(_) => return Reply::error("NOPROTO unsupported protocol version"),
+                Some(_) => return Err(Reply::error("NOPROTO unsupported protocol version")),
                 None => {
-                    return Reply::error("ERR Protocol version is not an integer or out of range");
+                    return Err(Reply::error(
+                        "ERR Protocol version is not an integer or out of range",
+                    ));
                 }
             };
         }
         let mut options = arguments.get(2..).unwrap_or_default();
-        let mut user = None;
+        let mut credentials = None;
         while let [option, rest @ ..] = options {
             options = match (option.to_ascii_uppercase().as_slice(), rest) {
-                (b"AUTH", [name, _, rest @ ..]) => {
-                    user = Some(*name);
+                (b"AUTH", [user, password, rest @ ..]) => {
+                    credentials = Some((*user, *password));
                     rest
                 }
                 (b"SETNAME", [_, rest @ ..]) => rest,
                 _ => {
                     let text = [b"ERR Syntax error in HELLO option '", *option, b"'"].concat();
-                    return Reply::Error(text);
+                    return Err(Reply::Error(text));
                 }
             };
         }
-        if user.is_some_and(|name| name != b"default") {
-            return Reply::error(WRONG_PASSWORD);
+        if let Some((user, password)) = credentials {
+            self.log_in(server, user, password)?;
+        }
+        if !self.is_authenticated {
+            return Err(Reply::error(NOT_LOGGED_IN));
         }
         self.version = version;
-        self.greeting()
+        Ok(self.greeting())
+    }
+
+    fn auth(&mut self, server: &Server, arguments: &[&[u8]]) -> Result<Reply, Reply> {
+        match arguments {
+            [_, _] if server.password.is_none() => Err(Reply::error(
+                "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
+            )),
+            [_, password] => self.log_in(server, b"default", password),
+            [_, user, password] => self.log_in(server, user, password),
+            _ => Err(Reply::error(SYNTAX)),
+        }
+    }
+
+    /// A user that needs no password takes any.
+    fn log_in(&mut self, server: &Server, user: &[u8], password: &[u8]) -> Result<Reply, Reply> {
+        let is_right = server.password.as_deref().is_none_or(|own| own == password);
+        if user != b"default" || !is_right {
+            return Err(Reply::error(
+                "WRONGPASS invalid username-password pair or user is disabled.",
+            ));
+        }
+        self.is_authenticated = true;
+        Ok(Reply::ok())
     }
 
     fn greeting(&self) -> Reply {
@@ -182,19 +229,7 @@ impl Session {
     }
 }
 
-const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
-
-/// The user `default` needs no password, and so takes any.
-fn auth(arguments: &[&[u8]]) -> Reply {
-    match arguments {
-        [_, _] => Reply::error(
-            "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
-        ),
-        [_, b"default", _] => Reply::ok(),
-        [_, _, _] => Reply::error(WRONG_PASSWORD),
-        _ => Reply::error("ERR syntax error"),
-    }
-}
+const NOT_LOGGED_IN: &str = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time";
 
 /// The places of a request's arguments and its length in bytes, once it is
 /// complete ("Sending commands to a Valkey server").
@@ -214,15 +249,13 @@ fn request(input: &[u8]) -> Result<Option<Request>, String> {
         .ok_or("invalid multibulk length")?;
     let mut arguments = Vec::new();
     for _ in 0..count {
-        let Some(mark) = input.get(at) else {
+        // The whole line is awaited before its first byte is looked at.
+        let Some((length, start)) = line(input, at, "too big bulk count string")? else {
             return Ok(None);
         };
-        if *mark != b'$' {
-            return Err(format!("expected '$', got '{}'", char::from(*mark)));
-        }
-        let Some((length, start)) = line(input, at.saturating_add(1), "too big bulk count string")?
-        else {
-            return Ok(None);
+        let Some((b'$', length)) = length.split_first() else {
+            let mark = length.first().copied().unwrap_or(b'\r');
+            return Err(format!("expected '$', got '{}'", char::from(mark)));
         };
         let length = integer(length)
             .filter(|length| (0..=BULK_BYTES_MAX).contains(length))
