@@ -14,14 +14,16 @@ import { ask, counted, memory } from "../observe.mjs";
 import { prepare, random, traffic } from "../traffic.mjs";
 
 const SEED = Number(process.env.SEED ?? Date.now() % 1e9);
-const STORMS = 5;
+const STORMS = 6;
 const REQUESTS = 1_200;
 const AT_ONCE = 24;
 const WITHIN_MS = 20_000;
 /**
- * The first storm fills L1, buffers and the heap of V8, which is collected at leisure. What each
- * request left behind, were it but 20 KiB, would be more than this after the others.
+ * The first two storms fill L1, buffers and most of the heap of V8, which is collected at leisure.
+ * What each request left behind, were it 16 KiB, would be more than this after the others;
+ * soak.mjs sees less.
  */
+const WARM_STORMS = 2;
 const GROWTH_MIB = 64;
 
 describe("a storm with clients that go away", { concurrency: 1 }, () => {
@@ -43,8 +45,8 @@ describe("a storm with clients that go away", { concurrency: 1 }, () => {
   // Without copies each request has connections of its own; with them loads are shared.
   const CASES = [
     ["Wasm in workerd, nothing cached", workerd, NOTHING_BETWEEN, STORMS],
-    ["Wasm in workerd, copies of 200 ms", workerd, { L1_MAX_AGE_MS: "200", COPY_MAX_AGE_MS: "400" }, 2],
-    ["native build, nothing cached", native, NOTHING_BETWEEN, 2],
+    ["Wasm in workerd, copies of 200 ms", workerd, { L1_MAX_AGE_MS: "200", COPY_MAX_AGE_MS: "400" }, 3],
+    ["native build, nothing cached", native, NOTHING_BETWEEN, 3],
   ];
   for (const [name, start, settings, storms] of CASES) {
     test(name, async (context) => {
@@ -73,8 +75,8 @@ describe("a storm with clients that go away", { concurrency: 1 }, () => {
           used.push(Math.round(memory(edge.pid).now));
         }
         context.diagnostic(`${name}: MiB after each of ${storms} storms of ${REQUESTS} requests: ${used.join(" ")}`);
-        const most = Math.max(...used.slice(1));
-        assert.ok(most <= used[0] + GROWTH_MIB, `memory grows: ${used} MiB`);
+        const [warm, later] = [used.slice(0, WARM_STORMS), used.slice(WARM_STORMS)];
+        assert.ok(Math.max(0, ...later) <= Math.max(...warm) + GROWTH_MIB, `memory grows: ${used} MiB`);
         assert.equal((await ask(edge, "/api/vultr/postgres/users/traffic-1/profile", { within_ms: WITHIN_MS })).status, 200);
       } finally {
         await edge.close();
