@@ -1,6 +1,8 @@
 //! The simulation's stores held against the real ones: the same seeded random
 //! commands and statements to both, and the answers compared.
 
+#![allow(clippy::indexing_slicing)] // A test that is wrong must stop.
+
 #[path = "backends/jsonb.rs"]
 mod jsonb;
 #[path = "backends/log_in.rs"]

@@ -17,8 +17,6 @@ mod session;
 mod startup;
 mod statements;
 mod tables;
-#[cfg(test)]
-mod tests;
 mod values;
 mod writes;
 
