@@ -100,15 +100,14 @@ fn json(dice: &mut Dice) -> String {
     let mut characters: Vec<char> = out.chars().collect();
     let count = u32::try_from(characters.len()).unwrap_or_default();
     let place = usize::try_from(dice.below(count)).unwrap_or_default();
+    let other = [
+        ',', ':', '"', '}', '0', 'e', '.', '-', '\\', '\u{1}', 'u', '+',
+    ];
+    let lost = characters.remove(place);
     match dice.below(3) {
-        0 => drop(characters.remove(place)),
-        1 => characters.insert(place, characters[place]),
-        _ => {
-            let other = [
-                ',', ':', '"', '}', '0', 'e', '.', '-', '\\', '\u{1}', 'u', '+',
-            ];
-            characters[place] = dice.choose(&other);
-        }
+        0 => {}
+        1 => characters.splice(place..place, [lost, lost]).for_each(drop),
+        _ => characters.insert(place, dice.choose(&other)),
     }
     characters.into_iter().collect()
 }

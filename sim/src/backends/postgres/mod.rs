@@ -17,6 +17,8 @@ mod session;
 mod startup;
 mod statements;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod values;
 mod writes;
 

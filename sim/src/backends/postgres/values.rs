@@ -61,16 +61,39 @@ pub(super) fn int4(text: &str) -> Result<i32, Refusal> {
     })
 }
 
-/// A `timestamp` in the style ISO: `2026-01-02 03:04:05.67`.
+/// A `timestamp` in the style ISO: `2026-01-02 03:04:05.67`. Digit by digit, as
+/// every row of an answer has some.
 pub(super) fn write_timestamp(ms: u64, out: &mut Vec<u8>) {
     let (year, month, day) = date(ms / DAY_MS);
     let (s, fraction) = (ms % DAY_MS / 1000, ms % 1000);
-    let (hour, minute, second) = (s / 3600, s / 60 % 60, s % 60);
-    let text = format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}");
-    out.extend_from_slice(text.as_bytes());
+    write_digits(year, 4, out);
+    for (mark, number) in [
+        (b'-', month),
+        (b'-', day),
+        (b' ', s / 3600),
+        (b':', s / 60 % 60),
+        (b':', s % 60),
+    ] {
+        out.push(mark);
+        write_digits(number, 2, out);
+    }
     if fraction > 0 {
-        let digits = format!(".{fraction:03}");
-        out.extend_from_slice(digits.trim_end_matches('0').as_bytes());
+        out.push(b'.');
+        write_digits(fraction, 3, out);
+        let zeros = out.iter().rev().take_while(|digit| **digit == b'0').count();
+        out.truncate(out.len() - zeros);
+    }
+}
+
+/// The last digits of a number, with zeros in front.
+fn write_digits(mut number: u64, count: usize, out: &mut Vec<u8>) {
+    let start = out.len();
+    for _ in 0..count {
+        out.push(b'0' + u8::try_from(number % 10).unwrap_or_default());
+        number /= 10;
+    }
+    if let Some(digits) = out.get_mut(start..) {
+        digits.reverse();
     }
 }
 

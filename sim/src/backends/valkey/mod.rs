@@ -17,6 +17,8 @@ mod reply;
 mod script;
 mod session;
 mod strings;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::rc::Rc;
