@@ -239,18 +239,20 @@ impl<H: Host> Tiers<H> {
                 self.forget(key);
             }
         };
+        // A write that is turned away makes no copy old.
+        let pass = self.room_at_postgres().await?;
         let token = self.token();
         let block_ms = self.isolate.settings.postgres_deadline_ms + BLOCK_MARGIN_MS;
         let block = valkey::block(&keys, &token, block_ms);
         forget();
         if mutation::is(Mutation::WriteDoesNotInvalidate) {
-            return self.query(statement).await;
+            return self.query_with(pass, statement).await;
         }
         if let Err(error) = self.ask(vec![block.clone()], self.copy_deadline_ms()).await {
             // Without L2 the write still counts; copies elsewhere end by age.
             self.complain(&error);
         }
-        let outcome = self.query(statement).await;
+        let outcome = self.query_with(pass, statement).await;
         forget();
         // Until L2 is told, it may have what was there before.
         let by_ms = self.host.now_ms();
