@@ -342,7 +342,10 @@ impl<H: Host> Tiers<H> {
             read_at_ms,
             refresh_at_ms: asked_at_ms + fresh_ms * self.draw(REFRESH_FROM) / 100,
             fresh_until_ms,
-            stale_until_ms: limit_ms.saturating_add(stale_ms).min(gone_at_ms),
+            stale_until_ms: match stale_ms {
+                0 => fresh_until_ms,
+                _ => limit_ms.saturating_add(stale_ms).min(gone_at_ms),
+            },
         }
     }
 
@@ -366,10 +369,16 @@ impl<H: Host> Tiers<H> {
     /// Loads, or waits for the load of another request.
     async fn collapsed(
         &self,
+        store: Store,
         key: &str,
         variant: &str,
         load: impl Future<Output = Result<Found, Error>>,
     ) -> Result<Found, Error> {
+        let settings = &self.isolate.settings;
+        let deadline_ms = match store {
+            Store::Valkey => settings.valkey_deadline_ms,
+            Store::Postgres => settings.postgres_deadline_ms,
+        };
         loop {
             let now_ms = self.host.now_ms();
             let flight = self
@@ -378,15 +387,16 @@ impl<H: Host> Tiers<H> {
                 .borrow()
                 .under_way(key, variant, now_ms);
             let Some(flight) = flight else { break };
-            self.follow(&flight).await;
+            self.follow(&flight, deadline_ms).await;
             if let Some(outcome) = flight.outcome() {
                 return outcome.map(|found| Found {
                     is_collapsed: true,
                     ..found
                 });
             }
+            // All that wait would else begin loads of their own, at the same moment.
             if flight.is_under_way(self.host.now_ms()) {
-                break;
+                return Err(Error::Store(store, Fault::TimedOut));
             }
         }
         let now_ms = self.host.now_ms();
@@ -398,9 +408,10 @@ impl<H: Host> Tiers<H> {
 
     /// Looks again and again, because nothing that a request awaits may be
     /// completed by another one (the platform's rule): the timer is its own.
-    async fn follow(&self, flight: &Flight) {
+    async fn follow(&self, flight: &Flight, deadline_ms: u64) {
         let mut looks = Looks::default();
-        while flight.is_under_way(self.host.now_ms()) && self.left_ms() > 0 {
+        let gone_ms = || self.host.now_ms().saturating_sub(self.began_ms);
+        while flight.is_under_way(self.host.now_ms()) && gone_ms() < deadline_ms {
             looks.pause(&self.host).await;
         }
     }

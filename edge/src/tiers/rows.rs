@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::valkey::{Copy, Lease};
 use super::{Found, InL2, Tier, Tiers, valkey};
-use crate::error::Error;
+use crate::error::{Error, Store};
 use crate::host::Host;
 use crate::limits::{BLOCK_MARGIN_MS, INVALIDATION_PAUSES_MS, LEASE_WAITS_MAX};
 use crate::mutation::{self, Mutation};
@@ -57,7 +57,7 @@ impl<H: Host> Tiers<H> {
             }
             return Ok(found);
         }
-        self.collapsed(key, variant, self.load_rows(&query))
+        self.collapsed(Store::Postgres, key, variant, self.load_rows(&query))
             .await
             .or_else(|error| self.stale_if_error(key, variant, error))
     }
@@ -66,7 +66,10 @@ impl<H: Host> Tiers<H> {
         let (tiers, query) = (self.background(), Rc::clone(query));
         self.host.defer(async move {
             let load = tiers.load_rows(&query);
-            if let Err(error) = tiers.collapsed(&query.key, &query.variant, load).await {
+            if let Err(error) = tiers
+                .collapsed(Store::Postgres, &query.key, &query.variant, load)
+                .await
+            {
                 tiers.complain(&error);
             }
         });

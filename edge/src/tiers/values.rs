@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::flights::Ticket;
 use super::{Found, InL2, Tier, Tiers, valkey};
-use crate::error::Error;
+use crate::error::{Error, Store};
 use crate::host::Host;
 use crate::json;
 use crate::limits::{BATCH_VALUES_BYTES_MAX, RESP_BULK_BYTES_MAX};
@@ -51,7 +51,7 @@ impl<H: Host> Tiers<H> {
                 Ok(found)
             }
             None => self
-                .collapsed(key, "", self.load_value(key))
+                .collapsed(Store::Valkey, key, "", self.load_value(key))
                 .await
                 .or_else(|error| self.stale_if_error(key, "", error))
                 .or_else(|error| {
@@ -73,7 +73,7 @@ impl<H: Host> Tiers<H> {
         let (tiers, key) = (self.background(), key.to_owned());
         self.host.defer(async move {
             let load = tiers.load_value(&key);
-            if let Err(error) = tiers.collapsed(&key, "", load).await {
+            if let Err(error) = tiers.collapsed(Store::Valkey, &key, "", load).await {
                 tiers.complain(&error);
             }
         });
