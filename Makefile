@@ -1,6 +1,6 @@
 # The commands of the README.
 
-.PHONY: bench chaos fuzz run soak test
+.PHONY: bench chaos faults fuzz run soak test
 run:
 	@scripts/run
 test:
@@ -9,6 +9,9 @@ test:
 chaos:
 	@cargo build --quiet --profile bench --package sim
 	@target/release/sim chaos $(if $(SEED),--seed $(SEED) --seeds $(or $(SEEDS),1),--seeds 1000000 --seconds $(or $(SECONDS),60))
+# All tests with faults between the edge and real stores; make test has most of them.
+faults:
+	@. scripts/env && scripts/build && cargo build --quiet --package sim && node --test tests/faults/*.test.mjs
 soak:
 	@scripts/soak
 bench:

@@ -42,6 +42,7 @@ fuzz_target!(|input: &[u8]| -> Corpus {
         content_type: header(1, "application/json; charset=utf-8"),
         origin: header(2, "http://localhost:5173"),
         if_none_match: header(4, "*"),
+        idempotency_key: header(16, "a key"),
         body: header(8, "")
             .is_none()
             .then(|| Bytes::copy_from_slice(part())),
@@ -75,7 +76,7 @@ fn check(request: &Request, response: &Response) {
         body,
     } = response;
     assert!(
-        [200, 204, 304, 400, 403, 404, 405, 409, 413, 415, 503, 504].contains(status),
+        [200, 204, 304, 400, 403, 404, 405, 409, 413, 415, 422, 503, 504].contains(status),
         "{response:?}"
     );
     for (name, value) in headers {

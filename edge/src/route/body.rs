@@ -88,11 +88,7 @@ pub(super) async fn read<H: Host>(tiers: &Tiers<H>, target: Target) -> Result<An
             let key = copy_key("orders", &user);
             let statement = Statement {
                 sql: sql::ORDERS,
-                parameters: vec![
-                    Some(user),
-                    Some(limit.to_string()),
-                    Some(limits::ORDERS_BYTES_MAX.to_string()),
-                ],
+                parameters: vec![Some(user), Some(limit.to_string())],
             };
             rows(
                 tiers,
@@ -110,12 +106,7 @@ pub(super) async fn read<H: Host>(tiers: &Tiers<H>, target: Target) -> Result<An
                 .map_or_else(String::new, |product| hex(&Sha256::digest(product)));
             let statement = Statement {
                 sql: sql::RETURNS,
-                parameters: vec![
-                    user,
-                    product,
-                    Some(limits::ROWS_MAX.to_string()),
-                    Some(limits::REASONS_BYTES_MAX.to_string()),
-                ],
+                parameters: vec![user, product, Some(limits::ROWS_MAX.to_string())],
             };
             rows(tiers, Kind::Returns, (key, variant), statement, list).await?
         }

@@ -43,15 +43,14 @@ body_measurements = COALESCE($3::jsonb, user_profiles.body_measurements) \
 RETURNING user_id, email, first_name, last_name, preferences, body_measurements, created_at, updated_at) \
 SELECT * FROM updated UNION ALL SELECT * FROM inserted";
 
-/// Ends where the items get too large together ([`limits::ORDERS_BYTES_MAX`],
-/// `$3`): else a user with a few large orders would have no list at all.
+/// Ends where the items get too large together ([`limits::ORDERS_BYTES_MAX`]): else a user with a few large orders would have no list at all.
 pub const ORDERS: &str = "SELECT order_id, user_id, items, total_amount, status, shipping_info, \
 predicted_return_rate, stripe_payment_intent_id, payment_intent_id, created_at, updated_at \
 FROM (SELECT *, row_number() OVER newest AS place, sum(octet_length(items::text)) OVER newest AS bytes \
 FROM (SELECT * FROM orders WHERE user_id = $1::text \
 ORDER BY created_at DESC, order_id DESC LIMIT $2::int) AS latest \
 WINDOW newest AS (ORDER BY created_at DESC, order_id DESC)) AS measured \
-WHERE place = 1 OR bytes <= $3::bigint ORDER BY created_at DESC, order_id DESC";
+WHERE place = 1 OR bytes <= 20971520 ORDER BY created_at DESC, order_id DESC";
 
 /// An update that changes nothing, because `DO NOTHING` gives no row back, and
 /// a `SELECT` beside it does not see what was committed since the statement began.
@@ -64,7 +63,7 @@ WHERE orders.user_id = EXCLUDED.user_id AND orders.items = EXCLUDED.items \
 AND orders.total_amount = EXCLUDED.total_amount \
 RETURNING order_id, user_id, items, total_amount, status, created_at";
 
-/// Ends where the reasons get too long together ([`limits::REASONS_BYTES_MAX`], `$4`).
+/// Ends where the reasons get too long together ([`limits::REASONS_BYTES_MAX`]).
 pub const RETURNS: &str = "SELECT return_id, order_id, product_id, user_id, reason, status, created_at \
 FROM (SELECT *, row_number() OVER newest AS place, \
 sum(coalesce(octet_length(reason), 0)) OVER newest AS bytes \
@@ -72,7 +71,7 @@ FROM (SELECT * FROM returns WHERE ($1::text IS NULL OR user_id = $1::text) \
 AND ($2::text IS NULL OR product_id = $2::text) \
 ORDER BY created_at DESC, return_id DESC LIMIT $3::int) AS latest \
 WINDOW newest AS (ORDER BY created_at DESC, return_id DESC)) AS measured \
-WHERE place = 1 OR bytes <= $4::bigint ORDER BY created_at DESC, return_id DESC";
+WHERE place = 1 OR bytes <= 4194304 ORDER BY created_at DESC, return_id DESC";
 
 /// As [`PLACE_ORDER`].
 pub const PLACE_RETURN: &str = "INSERT INTO returns (return_id, order_id, user_id, \
@@ -223,5 +222,17 @@ fn judge(error: &ServerError) -> Error {
             Store::Postgres,
             Fault::Unavailable(format!("SQLSTATE {state}: {}", error.message)),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lists_end_at_their_limits() {
+        let ends = |sql: &str, bytes: usize| sql.contains(&format!("bytes <= {bytes} "));
+        assert!(ends(ORDERS, limits::ORDERS_BYTES_MAX));
+        assert!(ends(RETURNS, limits::REASONS_BYTES_MAX));
     }
 }
