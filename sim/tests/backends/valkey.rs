@@ -148,17 +148,20 @@ fn is_alike(one: &[u8], other: &[u8], slack_ms: u64) -> bool {
             .collect()
     };
     let number = |part: &[u8]| std::str::from_utf8(part).ok()?.parse::<u64>().ok();
+    // The first of three parts is the age of a copy, which may be none yet.
+    let has_age = one.starts_with(b"*3\r\n:");
     let (one, other) = (parts(one), parts(other));
     let mut before: &[u8] = b"";
     one.len() == other.len()
-        && one.iter().zip(&other).all(|(a, b)| {
+        && one.iter().zip(&other).enumerate().all(|(place, (a, b))| {
+            let is_age = has_age && place == 3;
             let is_time = before.ends_with(b":") || a.len() >= 12;
             before = a;
             a == b
                 || is_time
-                    && number(a)
-                        .zip(number(b))
-                        .is_some_and(|(a, b)| a > 1 && b > 1 && a.abs_diff(b) <= slack_ms)
+                    && number(a).zip(number(b)).is_some_and(|(a, b)| {
+                        (is_age || a > 1 && b > 1) && a.abs_diff(b) <= slack_ms
+                    })
         })
 }
 
