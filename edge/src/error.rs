@@ -111,13 +111,7 @@ impl Error {
 
     /// Whether a write may have happened all the same.
     pub fn is_ambiguous(&self) -> bool {
-        matches!(
-            self,
-            Self::Store(
-                _,
-                Fault::Unreachable(_) | Fault::TimedOut | Fault::Busy | Fault::Wire(_)
-            )
-        )
+        self.is_outage() || matches!(self, Self::Store(_, Fault::Busy))
     }
 
     /// What the operator should read, when it is more than the caller does.

@@ -90,15 +90,32 @@ pub fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
+/// Where strings begin and end in JSON, byte by byte.
+#[derive(Default)]
+struct Strings {
+    is_inside: bool,
+    is_escaped: bool,
+}
+
+impl Strings {
+    /// Whether this byte, the next one, stands outside; quotes do not.
+    fn is_outside(&mut self, byte: u8) -> bool {
+        match (self.is_inside, byte) {
+            (true, _) if self.is_escaped => self.is_escaped = false,
+            (true, b'\\') => self.is_escaped = true,
+            (_, b'"') => self.is_inside = !self.is_inside,
+            (is_inside, _) => return !is_inside,
+        }
+        false
+    }
+}
+
 fn check_depth(text: &str) -> Result<(), Error> {
-    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
-    for byte in text.bytes() {
-        match (in_string, byte) {
-            (true, _) if escaped => escaped = false,
-            (true, b'\\') => escaped = true,
-            (_, b'"') => in_string = !in_string,
-            (false, b'[' | b'{') => depth += 1,
-            (false, b']' | b'}') => depth = depth.saturating_sub(1),
+    let (mut depth, mut strings) = (0usize, Strings::default());
+    for byte in text.bytes().filter(|byte| strings.is_outside(*byte)) {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
             _ => {}
         }
         if depth > JSON_DEPTH_MAX {
@@ -129,17 +146,11 @@ pub fn contains_nul(text: &str) -> bool {
 /// Whether a number in valid JSON is one that `jsonb` would write out in more
 /// digits than any double has: it keeps `1e131000` as so many zeros.
 pub fn contains_huge_number(text: &str) -> bool {
-    let (mut in_string, mut escaped) = (false, false);
-    let outside = |c: char| {
-        match (in_string, c) {
-            (true, _) if escaped => escaped = false,
-            (true, '\\') => escaped = true,
-            (_, '"') => in_string = !in_string,
-            _ => return in_string || !matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E'),
-        }
-        true
-    };
-    text.split(outside).any(|number| {
+    let mut strings = Strings::default();
+    let is_part = |byte: u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
+    let separates = |byte: &u8| !strings.is_outside(*byte) || !is_part(*byte);
+    text.as_bytes().split(separates).any(|number| {
+        let number = std::str::from_utf8(number).unwrap_or_default();
         let exponent = number.split_once(['e', 'E']);
         exponent.is_some_and(|(_, exponent)| {
             let digits = exponent.trim_start_matches(['+', '-']);

@@ -101,7 +101,7 @@ pub const STALE_IF_ERROR_S_MAX: u64 = 3_600;
 /// A clock may go back so far and still be the same clock, as when it is set
 /// right over the network.
 pub const CLOCK_STEP_MS_MAX: u64 = 1_000;
-/// A load or exchange that began longer ago than this has been cut off: no
+/// A load that began longer ago than this has been cut off: no
 /// deadline of a store is longer.
 pub const FLIGHT_MS_MAX: u64 = 2 * DEADLINE_MS_MAX;
 /// Loads that others can wait for, in one isolate.

@@ -40,6 +40,17 @@ pub struct Policy {
     pub ttl_s: Option<u64>,
 }
 
+impl Policy {
+    /// How old a copy of a value or row, or of its absence, may be, in ms.
+    pub fn age_ms_max(&self, is_absence: bool) -> u64 {
+        if is_absence {
+            self.absence_ms
+        } else {
+            self.max_age_ms
+        }
+    }
+}
+
 /// The policies of all kinds.
 #[derive(Debug, Clone)]
 pub struct Policies([Policy; Kind::ALL.len()]);

@@ -115,9 +115,7 @@ async fn health<H: Host>(tiers: &Tiers<H>, store: Store) -> Answer {
             format!(r#"{{"status":"healthy","latency":{latency_ms}}}"#),
         ),
         Err(error) => {
-            if let Some(line) = error.for_operator() {
-                tiers.host.log(&line);
-            }
+            tiers.complain(&error);
             let text = serde_json::json!({"status": "unhealthy", "error": error.to_string()});
             Answer::Plain(503, text.to_string())
         }
@@ -153,9 +151,7 @@ fn finish<H: Host>(
             }
         }
         Err(error) => {
-            if let Some(line) = error.for_operator() {
-                tiers.host.log(&line);
-            }
+            tiers.complain(&error);
             if let Error::MethodNotAllowed(allow) = &error {
                 headers.push(("Allow", (*allow).to_owned()));
             }

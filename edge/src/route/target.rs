@@ -178,18 +178,12 @@ pub(crate) fn generic_key(text: &str) -> Result<String, Error> {
         ));
     }
     // As long as the id may be that the typed route takes.
-    let own = text.find(':').map_or("", |colon| {
-        let (_, id) = text.split_at(colon + 1);
-        if Kind::of_key(text) == Kind::Generic {
-            text
-        } else {
-            id
-        }
-    });
-    match own.len() {
-        1..=limits::KEY_BYTES_MAX => Ok(text.to_owned()),
-        _ => key(text),
-    }
+    let id = match Kind::of_key(text) {
+        Kind::Generic => text,
+        _ => text.split_once(':').map_or(text, |(_, id)| id),
+    };
+    key(if id.is_empty() { text } else { id })?;
+    Ok(text.to_owned())
 }
 
 struct Query<'a>(&'a str);

@@ -250,7 +250,8 @@ impl<H: Host> Tiers<H> {
         Ok(self.host.now_ms().saturating_sub(began_ms))
     }
 
-    fn complain(&self, error: &Error) {
+    /// Tells the operator what the caller is not told.
+    pub fn complain(&self, error: &Error) {
         if let Some(line) = error.for_operator() {
             self.host.log(&line);
         }
@@ -329,12 +330,10 @@ impl<H: Host> Tiers<H> {
         (read_at_ms, asked_at_ms, gone_at_ms): (u64, u64, u64),
     ) -> Entry {
         let isolate_ms = shortened(policy.isolate_ms, self.draw((0, JITTER)));
-        let (max_age_ms, stale_ms) = match body {
-            Some(_) => (policy.max_age_ms, policy.stale_if_error_ms),
-            // An absence that may be over is none.
-            None => (policy.absence_ms, 0),
-        };
-        let limit_ms = read_at_ms.saturating_add(max_age_ms).min(gone_at_ms);
+        // An absence that may be over is none.
+        let stale_ms = body.as_ref().map_or(0, |_| policy.stale_if_error_ms);
+        let age_ms_max = policy.age_ms_max(body.is_none());
+        let limit_ms = read_at_ms.saturating_add(age_ms_max).min(gone_at_ms);
         let fresh_until_ms = asked_at_ms.saturating_add(isolate_ms).min(limit_ms);
         let fresh_ms = fresh_until_ms.saturating_sub(asked_at_ms);
         Entry {

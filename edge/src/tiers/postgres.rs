@@ -43,7 +43,8 @@ body_measurements = COALESCE($3::jsonb, user_profiles.body_measurements) \
 RETURNING user_id, email, first_name, last_name, preferences, body_measurements, created_at, updated_at) \
 SELECT * FROM updated UNION ALL SELECT * FROM inserted";
 
-/// Ends where the items get too large together ([`limits::ORDERS_BYTES_MAX`]): else a user with a few large orders would have no list at all.
+/// Ends where the items get too large together ([`limits::ORDERS_BYTES_MAX`]):
+/// else a user with a few large orders would have no list at all.
 pub const ORDERS: &str = "SELECT order_id, user_id, items, total_amount, status, shipping_info, \
 predicted_return_rate, stripe_payment_intent_id, payment_intent_id, created_at, updated_at \
 FROM (SELECT *, row_number() OVER newest AS place, sum(octet_length(items::text)) OVER newest AS bytes \

@@ -185,9 +185,8 @@ impl<H: Host> Tiers<H> {
 
     fn is_fresh(&self, query: &Query, copy: &Copy) -> bool {
         let policy = self.policy(query.kind);
-        copy.found.as_ref().is_some_and(|(age_ms, body)| {
-            *age_ms < policy.max_age_ms && (body.is_some() || *age_ms < policy.absence_ms)
-        })
+        let found = copy.found.as_ref();
+        found.is_some_and(|(age_ms, body)| *age_ms < policy.age_ms_max(body.is_none()))
     }
 
     async fn load_truth(&self, query: &Query) -> Result<Option<Bytes>, Error> {
