@@ -11,3 +11,17 @@
 
 pub mod postgres;
 pub mod valkey;
+
+/// What a session keeps of its input: `take` says how many bytes it took. Most
+/// messages come whole, and are not copied then.
+fn taken_from(mut kept: Vec<u8>, bytes: &[u8], take: impl FnOnce(&[u8]) -> usize) -> Vec<u8> {
+    if kept.is_empty() {
+        let taken = take(bytes);
+        kept.extend_from_slice(bytes.get(taken..).unwrap_or_default());
+    } else {
+        kept.extend_from_slice(bytes);
+        let taken = take(&kept);
+        kept.drain(..taken.min(kept.len()));
+    }
+    kept
+}

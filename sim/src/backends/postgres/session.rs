@@ -3,6 +3,7 @@
 //! Knows the flow of "Extended Query" and what a broken stream of messages
 //! leads to. There is only the unnamed statement and the unnamed portal.
 
+use super::super::taken_from;
 use super::message::{Body, write, write_error, write_string};
 use super::refusal::Refusal;
 use super::startup::{self, Outcome, write_ready};
@@ -55,18 +56,10 @@ impl Session {
 
     /// Takes bytes, cut anywhere, and does every message that is complete.
     pub fn handle_input(&mut self, server: &mut Server, bytes: &[u8], now_ms: u64) {
-        // Most messages come whole: they are not copied then.
-        if self.input.is_empty() {
-            let taken = self.take_messages(server, bytes, now_ms);
-            self.input
-                .extend_from_slice(bytes.get(taken..).unwrap_or_default());
-        } else {
-            self.input.extend_from_slice(bytes);
-            let mut input = std::mem::take(&mut self.input);
-            let taken = self.take_messages(server, &input, now_ms);
-            input.drain(..taken.min(input.len()));
-            self.input = input;
-        }
+        let kept = std::mem::take(&mut self.input);
+        self.input = taken_from(kept, bytes, |input| {
+            self.take_messages(server, input, now_ms)
+        });
     }
 
     pub fn take_output(&mut self) -> Vec<u8> {

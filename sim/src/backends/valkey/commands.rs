@@ -44,14 +44,7 @@ pub(super) struct Command {
 }
 
 const fn reads(name: &'static str, arity: i32, run: Run) -> Command {
-    Command {
-        name,
-        arity,
-        writes: false,
-        grows: false,
-        is_early: false,
-        does: Does::Keyspace(run),
-    }
+    connection(name, arity, Does::Keyspace(run))
 }
 
 const fn writes(name: &'static str, arity: i32, run: Run) -> Command {

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use super::super::taken_from;
 use super::Server;
 use super::commands::{Command, Does, SYNTAX, command, integer, unknown, wrong_arguments};
 use super::reply::{Reply, Version};
@@ -52,17 +53,10 @@ impl Session {
             self.id = server.next_session();
             self.is_authenticated = server.password.is_none();
         }
-        // Most requests come whole: they are not copied then.
-        if self.input.is_empty() {
-            let taken = self.take_requests(server, bytes, now_ms);
-            self.input = bytes.get(taken..).unwrap_or_default().to_vec();
-        } else {
-            self.input.extend_from_slice(bytes);
-            let mut input = std::mem::take(&mut self.input);
-            let taken = self.take_requests(server, &input, now_ms);
-            input.drain(..taken.min(input.len()));
-            self.input = input;
-        }
+        let kept = std::mem::take(&mut self.input);
+        self.input = taken_from(kept, bytes, |input| {
+            self.take_requests(server, input, now_ms)
+        });
     }
 
     pub fn take_output(&mut self) -> Vec<u8> {
