@@ -7,13 +7,13 @@
 use std::env;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::time::sleep;
 
-use crate::stores::{Data, Stores};
+use crate::stores::{Data, Place, Stores};
 use crate::wrangler::Wrangler;
 use crate::{checkout, database, replay, report, sample, schema, steps, trace, valkey, workload};
 
@@ -61,8 +61,13 @@ pub fn variable(name: &str) -> Option<String> {
 /// # Errors
 /// One sentence: what is wrong, with what, and what to do.
 pub async fn bring_up(options: &Options) -> Result<Running> {
-    let port = free_port()?;
     let (database_url, valkey_url) = (variable("DATABASE_URL"), variable("VALKEY_URL"));
+    // Before the port: a run that has both must be told of first.
+    let place = match (&database_url, &valkey_url) {
+        (Some(_), Some(_)) => None,
+        _ => Some(Stores::place(&Data::Keep(options.data.clone()))?),
+    };
+    let port = free_port()?;
     if let Some(url) = &database_url {
         schema::check(&database::connect(url).await?).await?;
     }
@@ -71,17 +76,14 @@ pub async fn bring_up(options: &Options) -> Result<Running> {
     }
     let checkout = checkout::directory();
     let data = &options.data;
-    let stores = match (&database_url, &valkey_url) {
-        (Some(_), Some(_)) => {
-            std::fs::create_dir_all(data)
-                .with_context(|| format!("cannot make {}", data.display()))?;
-            None
-        }
-        _ => Some(
+    std::fs::create_dir_all(data).with_context(|| format!("cannot make {}", data.display()))?;
+    let stores = match place {
+        None => None,
+        Some(place) => Some(
             steps::step(
                 "PostgreSQL and Valkey are up",
                 "the first start makes a database",
-                own_stores(data),
+                own_stores(place),
             )
             .await?,
         ),
@@ -179,8 +181,8 @@ pub fn invitation(running: &Running) -> String {
     )
 }
 
-async fn own_stores(data: &Path) -> Result<Stores> {
-    let stores = Stores::start(&Data::Keep(data.to_owned())).await?;
+async fn own_stores(place: Place) -> Result<Stores> {
+    let stores = Stores::start_in(place).await?;
     furnish(&stores).await?;
     Ok(stores)
 }

@@ -42,8 +42,9 @@ pub async fn ping(url: &str) -> Result<()> {
     )?;
     let stream = network::connect(&server).await?;
     let login = login(&url);
+    let is_tls = matches!(url.scheme(), "valkeys" | "rediss");
     let talk = async {
-        if matches!(url.scheme(), "valkeys" | "rediss") {
+        if is_tls {
             let connector = TlsConnector::from(Arc::new(tls::verified()?));
             let stream = connector
                 .connect(server.tls_name()?, stream)
@@ -54,9 +55,14 @@ pub async fn ping(url: &str) -> Result<()> {
             exchange(stream, &login).await
         }
     };
-    let reply = timeout(ANSWER_WITHIN, talk)
-        .await
-        .with_context(|| format!("VALKEY_URL: {server} accepts the connection and then says nothing: does it want TLS (valkeys://)?"))??;
+    let hint = if is_tls {
+        "does it speak without TLS (valkey://)?"
+    } else {
+        "does it want TLS (valkeys://)?"
+    };
+    let reply = timeout(ANSWER_WITHIN, talk).await.with_context(|| {
+        format!("VALKEY_URL: {server} accepts the connection and then says nothing: {hint}")
+    })??;
     judge(&reply, &server)
 }
 

@@ -4,17 +4,18 @@
 
 use std::env;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
+use tempfile::NamedTempFile;
 use tokio::time::{Instant, sleep};
 
 use crate::child::Guarded;
 use crate::replay::Edge;
-use crate::stores::write_secret;
 use crate::workload::Method;
 
 const HEALTH: [&str; 2] = ["/api/vultr/postgres/health", "/api/vultr/valkey/health"];
@@ -27,6 +28,8 @@ const POLL: Duration = Duration::from_millis(100);
 pub struct Wrangler {
     pub process: Guarded,
     pub edge: Edge,
+    /// It ends with us, after wrangler, which reads it again when anything changes.
+    _secrets: NamedTempFile,
 }
 
 impl Wrangler {
@@ -47,9 +50,7 @@ impl Wrangler {
             "wrangler is not installed in {}: make run does that first, or run  npm ci",
             checkout.display()
         );
-        // In a file and not in arguments: everybody can read another's command line.
-        let secrets = data.join(format!("wrangler-{port}.env"));
-        write_secret(&secrets, &env_file(settings)?)?;
+        let secrets = env_file(data, settings)?;
         let mut command = Command::new(program);
         command
             .args(["dev", "--ip", "127.0.0.1", "--port", &port.to_string()])
@@ -61,7 +62,8 @@ impl Wrangler {
                 "false",
             ]);
         // Naming one file turns off wrangler's own choice, so the operator's is named too.
-        for file in [checkout.join(".dev.vars"), secrets]
+        let own = checkout.join(".dev.vars");
+        for file in [own.as_path(), secrets.path()]
             .iter()
             .filter(|file| file.exists())
         {
@@ -76,6 +78,7 @@ impl Wrangler {
         Ok(Self {
             process,
             edge: Edge::at(&format!("http://127.0.0.1:{port}")),
+            _secrets: secrets,
         })
     }
 
@@ -130,9 +133,21 @@ fn path_with(tools: &Path) -> Result<std::ffi::OsString> {
         .context("the checkout's path contains a colon, which PATH cannot carry: move the checkout")
 }
 
+/// The settings in a file that only we may read, and not in arguments: everybody
+/// can read another's command line.
+fn env_file(directory: &Path, settings: &[(&str, &str)]) -> Result<NamedTempFile> {
+    let mut named = tempfile::Builder::new();
+    named.prefix("wrangler-").suffix(".env");
+    let mut file = named
+        .tempfile_in(directory)
+        .with_context(|| format!("cannot write in {}", directory.display()))?;
+    file.write_all(env_lines(settings)?.as_bytes())?;
+    Ok(file)
+}
+
 /// Single quotes keep everything but themselves; `$` is expanded even inside
 /// them, so both travel percent-encoded, as they may in a URL.
-fn env_file(settings: &[(&str, &str)]) -> Result<String> {
+fn env_lines(settings: &[(&str, &str)]) -> Result<String> {
     let mut text = String::new();
     for (name, value) in settings {
         ensure!(
@@ -151,12 +166,12 @@ mod tests {
 
     #[test]
     fn values_survive_the_env_file() -> Result<()> {
-        let file = env_file(&[("DATABASE_URL", "postgres://u:a'b$c#d@h/x?sslmode=disable")])?;
+        let file = env_lines(&[("DATABASE_URL", "postgres://u:a'b$c#d@h/x?sslmode=disable")])?;
         assert_eq!(
             file,
             "DATABASE_URL='postgres://u:a%27b%24c#d@h/x?sslmode=disable'\n"
         );
-        assert!(env_file(&[("A", "b\nC=d")]).is_err());
+        assert!(env_lines(&[("A", "b\nC=d")]).is_err());
         Ok(())
     }
 

@@ -98,9 +98,14 @@ describe("make run", () => {
     for (const name of ["workerd", "postgres", "valkey-server"]) {
       assert.ok(started.some(([, command]) => command.startsWith(name)), `${name} does not run: ${started}`);
     }
+    const second = dev({ PORT: String(port) }, "--no-replay");
+    assert.equal(await second.exit, 1);
+    assert.match(second.err, /in use by another run \(process \d+\)/);
+
     said.child.kill("SIGINT");
     assert.equal(await said.exit, 0, said.err);
     await allEnded(started);
+    assert.deepEqual((await readdir(data)).filter((name) => name.endsWith(".env")), [], "the stores' passwords stayed behind");
   });
 
   test("a second run finds the data of the first; killed, it leaves nothing behind", async () => {
@@ -148,6 +153,7 @@ describe("stores of one's own", () => {
     ["nobody listening for PostgreSQL", async () => ({ DATABASE_URL: `postgres://u:p@127.0.0.1:${await freePort()}/d?sslmode=disable` }), /DATABASE_URL.*refuses connections/is],
     ["an unknown host for Valkey", async () => ({ VALKEY_URL: "valkey://:p@no-such-host.invalid:6379" }), /VALKEY_URL.*host.*unknown/is],
     ["a malformed DATABASE_URL", async () => ({ DATABASE_URL: "style-shepherd" }), /DATABASE_URL/],
+    ["TLS to a Valkey without it", async () => ({ VALKEY_URL: own.settings.VALKEY_URL.replace("valkey:", "valkeys:") }), /VALKEY_URL.*without TLS/is],
     ["a port that is no port", async () => ({ PORT: "http" }), /PORT=http is not a port/],
     ["a missing tool", async () => ({ POSTGRES_BIN: "/nonexistent", PATH: "/nonexistent" }), /POSTGRES_BIN.*holds no postgres/s],
   ]) {

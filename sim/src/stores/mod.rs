@@ -15,12 +15,11 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use anyhow::{Context, Result};
 
-pub use place::{Data, write_secret};
+pub use place::{Data, Place};
 pub use postgres::Postgres;
 pub use valkey::Valkey;
 
 use account::Account;
-use place::Place;
 
 /// Another program may take the port between our look and the server's start.
 const PORT_ATTEMPTS: u32 = 5;
@@ -41,8 +40,23 @@ impl Stores {
     /// A program is missing, the data is in use, or a store does not start; the
     /// error ends with what it wrote last.
     pub async fn start(data: &Data) -> Result<Self> {
+        Self::start_in(Self::place(data)?).await
+    }
+
+    /// Takes the place, and starts nothing yet.
+    ///
+    /// # Errors
+    /// It cannot be made or entered, or another run uses it.
+    pub fn place(data: &Data) -> Result<Place> {
+        Place::open(data, Account::to_drop_to().as_ref())
+    }
+
+    /// Starts both in a place that was taken before.
+    ///
+    /// # Errors
+    /// As [`Stores::start`].
+    pub async fn start_in(place: Place) -> Result<Self> {
         let account = Account::to_drop_to();
-        let place = Place::open(data, account.as_ref())?;
         // Asked for first: a missing program is the most likely trouble.
         let valkey_server = binaries::valkey()?;
         let postgres = Postgres::start(&place, account.as_ref()).await?;

@@ -199,7 +199,7 @@ fn password(directory: &Path) -> Result<String> {
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn write_secret(path: &Path, text: &str) -> Result<()> {
+pub(super) fn write_secret(path: &Path, text: &str) -> Result<()> {
     let write = || {
         let mut file = OpenOptions::new()
             .write(true)
