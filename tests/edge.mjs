@@ -14,6 +14,9 @@ export const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const BUILD = `${ROOT}edge/build`;
 const SIM = `${ROOT}target/debug/sim`;
 
+/** BACKEND=gateway runs any test with the gateway between the edge and the stores. */
+const chosen = process.env.BACKEND ? { BACKEND: process.env.BACKEND } : {};
+
 /**
  * The built Wasm in workerd itself, without wrangler's proxy before it. `settings` are its
  * variables by name; `roots` are certificates (PEM) that it trusts beside the usual ones;
@@ -22,7 +25,8 @@ const SIM = `${ROOT}target/debug/sim`;
 export async function workerd(settings = {}, { roots = [], hyperdrive } = {}) {
   const date = /^compatibility_date = "(.*)"$/m.exec(await readFile(`${ROOT}wrangler.toml`, "utf8"))[1];
   const directory = await mkdtemp(join(tmpdir(), "shepherd-edge-workerd-"));
-  const bindings = Object.entries(settings).map(([name, value]) => `(name = ${text(name)}, text = ${text(value)})`);
+  const bindings = Object.entries({ ...chosen, ...settings }).map(([name, value]) => `(name = ${text(name)}, text = ${text(value)})`);
+  bindings.push(`(name = "GATEWAY", durableObjectNamespace = "Gateway")`);
   const services = [];
   if (hyperdrive) {
     const { protocol, host, pathname, username, password } = new URL(hyperdrive);
@@ -41,6 +45,8 @@ export async function workerd(settings = {}, { roots = [], hyperdrive } = {}) {
           ],
           compatibilityDate = ${text(date)},
           bindings = [${bindings.join(", ")}],
+          durableObjectNamespaces = [(className = "Gateway", uniqueKey = "shepherd-edge-gateway", enableSql = true)],
+          durableObjectStorage = (inMemory = void),
         )),
         (name = "internet", network = (
           allow = ["public", "private"],
@@ -72,7 +78,7 @@ const text = (string) => JSON.stringify(string).replace(/\\u[0-9a-f]{4}/gi, (esc
 /** The native build of the same code (`sim serve`); it sees no variables but `settings`. */
 export async function native(settings = {}) {
   const child = spawn(SIM, ["serve", "--listen", "127.0.0.1:0"], {
-    env: { PATH: process.env.PATH, ...settings },
+    env: { PATH: process.env.PATH, ...chosen, ...settings },
     stdio: ["ignore", "pipe", "pipe"],
   });
   const { lines, ended } = watch(child, "sim serve", [child.stderr]);

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use bytes::Bytes;
+
 use crate::wire::WireError;
 
 /// A store behind the edge.
@@ -68,6 +70,9 @@ pub enum Error {
     Unprocessable(&'static str),
     /// A store's: 503, or 504 when it was too slow.
     Store(Store, Fault),
+    /// No error, but the end of the way all the same: the gateway has answered,
+    /// with this status and body.
+    Answered(u16, Bytes),
 }
 
 impl Error {
@@ -88,6 +93,7 @@ impl Error {
             Self::Unprocessable(_) => 422,
             Self::Store(_, Fault::TimedOut | Fault::Busy) => 504,
             Self::Store(..) => 503,
+            Self::Answered(status, _) => *status,
         }
     }
 
@@ -154,6 +160,7 @@ impl fmt::Display for Error {
                 write!(f, "{store} is too slow right now; try again")
             }
             Self::Store(store, _) => write!(f, "{store} is not available right now; try again"),
+            Self::Answered(_, body) => f.write_str(&String::from_utf8_lossy(body)),
         }
     }
 }

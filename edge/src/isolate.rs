@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 
 use crate::limits::CANCEL_DEADLINE_MS;
 use crate::settings::Settings;
+use crate::tiers::Reads;
 use crate::tiers::flights::Flights;
 use crate::tiers::gate::Gate;
 use crate::tiers::memory::Memory;
@@ -35,6 +36,13 @@ impl Isolate {
             metrics: Metrics::default(),
             dice: Cell::new(0),
         }
+    }
+
+    /// That of a gateway: copies are kept by those that ask it.
+    pub fn of_gateway(settings: &Settings) -> Self {
+        let mut settings = settings.clone();
+        settings.l1_bytes = 0;
+        Self::new(settings)
     }
 
     /// A number from..=to, for jitter and not for secrets: a platform's own
@@ -72,6 +80,13 @@ impl Metrics {
         self.requests.set(self.requests.get().saturating_add(1));
         self.duration_ms
             .set(self.duration_ms.get().saturating_add(duration_ms));
+    }
+
+    /// Keys were read by another in our place.
+    pub fn reads(&self, reads: Reads) {
+        self.hits.set(self.hits.get().saturating_add(reads.hits));
+        self.misses
+            .set(self.misses.get().saturating_add(reads.misses));
     }
 
     /// A key was read: it was there, or it was not.

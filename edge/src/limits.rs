@@ -125,6 +125,16 @@ pub const VALKEY_AT_ONCE_MAX: usize = 256;
 pub const POSTGRES_AT_ONCE_MAX: usize = 32;
 /// The same while L2 cannot be asked, when all that it would have answered comes.
 pub const POSTGRES_AT_ONCE_MAX_ALONE: usize = 8;
+/// Gateways over which keys are spread. One takes about a thousand requests a
+/// second, and each may have [`POSTGRES_AT_ONCE_MAX`] connections.
+pub const GATEWAY_SHARDS_DEFAULT: u64 = 2;
+pub const GATEWAY_SHARDS_MAX: u64 = 64;
+/// The way to a gateway and back, beyond the time that it gives the stores.
+pub const GATEWAY_WAY_MS: u64 = 250;
+/// Connections to a store that wait in one place for their next exchange.
+pub const KEPT_LINKS_MAX: usize = 32;
+/// Servers, and what lies between, hang up on those that say nothing for a minute or more.
+pub const KEPT_IDLE_MS_MAX: u64 = 30_000;
 /// How often the one that holds a lease is given time to fill, before another
 /// asks PostgreSQL as well.
 pub const LEASE_WAITS_MAX: u32 = 3;

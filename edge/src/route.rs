@@ -3,6 +3,7 @@
 //! Does not know how a host reads a request, nor which tier has what.
 
 mod body;
+pub mod gateway;
 mod target;
 
 use std::rc::Rc;
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use crate::error::{Error, Store};
 use crate::host::Host;
 use crate::isolate::Isolate;
+use crate::settings::Backend;
 use crate::tiers::{Found, InL2, Tier, Tiers, Waited};
 use target::Target;
 
@@ -28,6 +30,8 @@ pub struct Request {
     pub idempotency_key: Option<String>,
     /// None: larger than [`crate::limits::REQUEST_BODY_BYTES_MAX`].
     pub body: Option<Bytes>,
+    /// From an isolate to its gateway: how old the answer may be at most.
+    pub age_ms_max: Option<u64>,
 }
 
 /// An answer, ready for the host.
@@ -42,16 +46,23 @@ pub struct Response {
 pub(crate) enum Answer {
     /// A body that is no cached value.
     Plain(u16, String),
-    /// A read, as the tiers found it, with the body to send.
-    Read(Found, Bytes),
+    /// A read, as the tiers found it, with the body to send; None: it is not there.
+    Read(Found, Option<Bytes>),
 }
+
+const MISSING: &[u8] = br#"{"error":"not found"}"#;
 
 const OPENAPI: &str = include_str!("../openapi.json");
 
 /// Answers one request.
 pub async fn answer<H: Host>(host: H, isolate: Rc<Isolate>, request: Request) -> Response {
     let began_ms = host.now_ms();
-    let tiers = Tiers::new(host, isolate);
+    let request = Rc::new(request);
+    let mut tiers = Tiers::new(host, isolate);
+    if let Backend::Gateway { shards } = tiers.isolate.settings.backend {
+        let way = gateway::way(&tiers.host, &tiers.isolate.settings, shards, &request);
+        tiers = tiers.behind(way);
+    }
     let target = Target::parse(&request);
     let counted = request.path.starts_with("/api/vultr/valkey/");
     let mut response = if request.method == "OPTIONS" {
@@ -88,19 +99,25 @@ async fn operate<H: Host>(
     if !allow.split(", ").any(|allowed| allowed == method) {
         return Err(Error::MethodNotAllowed(allow));
     }
+    if matches!(target, Target::Health(_) | Target::Stats)
+        && let Some(answered) = tiers.pass_on().await
+    {
+        return answered;
+    }
     match (&target, method) {
         (Target::OpenApi, _) => Ok(Answer::Plain(200, OPENAPI.to_owned())),
         (Target::Sql, _) => Err(Error::Forbidden("SQL is not accepted here")),
-        (Target::Health(store), _) => Ok(health(tiers, *store).await),
         (Target::Metrics, _) => Ok(Answer::Plain(200, tiers.isolate.metrics.json())),
+        (Target::Health(store), _) => Ok(health(tiers, *store).await),
         (Target::Stats, _) => {
-            // Connections live as long as their request, so none is idle.
             let health = if tiers.probe(Store::Postgres).await.is_ok() {
                 "healthy"
             } else {
                 "unhealthy"
             };
-            let text = serde_json::json!({"totalCount": 0, "idleCount": 0, "waitingCount": 0, "health": health});
+            // Without a gateway, connections end with their request, and none is idle.
+            let idle = tiers.host.kept().map_or(0, |kept| kept.postgres.count());
+            let text = serde_json::json!({"totalCount": idle, "idleCount": idle, "waitingCount": 0, "health": health});
             Ok(Answer::Plain(200, text.to_string()))
         }
         (_, "GET") => body::read(tiers, target).await,
@@ -137,7 +154,7 @@ fn finish<H: Host>(
         Ok(Answer::Read(found, body)) => {
             headers.push(("Cache-Status", cache_status(&found)));
             headers.push(("Age", (found.age_ms / 1000).to_string()));
-            if found.body.is_some() {
+            if let Some(body) = body {
                 let tag = entity_tag(&body);
                 let same = matches_tag(request.if_none_match.as_deref(), &tag);
                 headers.push(("ETag", tag));
@@ -147,7 +164,7 @@ fn finish<H: Host>(
                     (200, body)
                 }
             } else {
-                (404, body)
+                (404, Bytes::from_static(MISSING))
             }
         }
         Err(error) => {
@@ -158,8 +175,10 @@ fn finish<H: Host>(
             if error.is_for_a_moment() {
                 headers.push(("Retry-After", "1".to_owned()));
             }
-            let text = serde_json::json!({"error": error.to_string()});
-            (error.status(), Bytes::from(text.to_string()))
+            match error {
+                Error::Answered(status, body) => (status, body),
+                error => (error.status(), sentence(&error.to_string())),
+            }
         }
     };
     if let Some(timing) = server_timing(&tiers.waited) {
@@ -200,6 +219,7 @@ fn cache_status(found: &Found) -> String {
 /// `Server-Timing` (W3C): what the answer waited for.
 fn server_timing(waited: &Waited) -> Option<String> {
     let stores = [
+        ("gateway", &waited.gateway_ms),
         ("valkey", &waited.valkey_ms),
         ("postgres", &waited.postgres_ms),
     ];
@@ -208,6 +228,10 @@ fn server_timing(waited: &Waited) -> Option<String> {
         .filter_map(|(name, ms)| Some(format!("{name};dur={}", ms.get()?)))
         .collect();
     (!metrics.is_empty()).then(|| metrics.join(", "))
+}
+
+fn sentence(text: &str) -> Bytes {
+    Bytes::from(serde_json::json!({"error": text}).to_string())
 }
 
 fn entity_tag(body: &[u8]) -> String {

@@ -31,6 +31,15 @@ pub struct Valkey {
     pub login: resp::Login,
 }
 
+/// Who has the connections to the stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// Each request, for as long as it takes.
+    Direct,
+    /// So many gateways, which keep them from one request to the next.
+    Gateway { shards: u64 },
+}
+
 /// Everything that an operator decides.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -38,6 +47,7 @@ pub struct Settings {
     valkey: Result<Valkey, String>,
     /// Origins that a browser may call from; `*` for any.
     pub origins: Vec<String>,
+    pub backend: Backend,
     pub l1_bytes: u64,
     pub policies: Policies,
     /// How long Valkey may take for a request, in ms.
@@ -79,6 +89,20 @@ impl Settings {
                     complain(what);
                     Vec::new()
                 }),
+            backend: match set("BACKEND").as_deref() {
+                None | Some("direct") => Backend::Direct,
+                Some("gateway") => Backend::Gateway {
+                    shards: number(
+                        "GATEWAY_SHARDS",
+                        limits::GATEWAY_SHARDS_DEFAULT,
+                        1..=limits::GATEWAY_SHARDS_MAX,
+                    ),
+                },
+                Some(_) => {
+                    complain("BACKEND is direct or gateway".to_owned());
+                    Backend::Direct
+                }
+            },
             l1_bytes: number(
                 "L1_BYTES",
                 limits::L1_BYTES_DEFAULT,

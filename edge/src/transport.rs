@@ -1,15 +1,20 @@
-//! The only loop that moves bytes between a socket and a protocol machine.
+//! The only loop that moves bytes between a socket and a protocol machine, and
+//! the connections that wait between two exchanges.
 //!
 //! Knows no protocol and no deadline: a caller drops the future, and with it
-//! the connection, when time is up.
+//! the connection, when time is up. Only a connection whose exchange has ended
+//! well is kept, so none has bytes of another exchange on it.
 
+use std::cell::RefCell;
 use std::io;
 
+use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::error::Fault;
 use crate::host::{Address, Host, Tls};
-use crate::wire::{Machine, Wants};
+use crate::limits::{KEPT_IDLE_MS_MAX, KEPT_LINKS_MAX};
+use crate::wire::{Machine, Wants, pg, resp};
 
 /// Read at most this much at once: one TLS record and some.
 const READ_BYTES: usize = 32 * 1024;
@@ -47,6 +52,15 @@ impl<H: Host, M: Machine> Link<H, M> {
         outcome
     }
 
+    /// Whether the peer has said nothing since the last exchange, not even that
+    /// it hangs up.
+    fn is_quiet(&mut self) -> bool {
+        let Some(stream) = self.stream.as_mut() else {
+            return false;
+        };
+        stream.read(&mut [0; 1]).now_or_never().is_none()
+    }
+
     async fn exchange(&mut self, host: &H) -> Result<(), Fault> {
         let mut chunk = vec![0; READ_BYTES];
         loop {
@@ -74,6 +88,63 @@ impl<H: Host, M: Machine> Link<H, M> {
                 }
             }
         }
+    }
+}
+
+/// The connections of a place that outlives requests; those of a stateless
+/// Worker end with their request, and it has none of these.
+pub struct Kept<H: Host> {
+    pub valkey: Idle<H, resp::Connection>,
+    pub postgres: Idle<H, pg::Connection>,
+}
+
+impl<H: Host> Default for Kept<H> {
+    fn default() -> Self {
+        Self {
+            valkey: Idle::default(),
+            postgres: Idle::default(),
+        }
+    }
+}
+
+/// Connections to one store that nobody uses now, with the times since when.
+pub struct Idle<H: Host, M> {
+    links: RefCell<Vec<(Link<H, M>, u64)>>,
+}
+
+impl<H: Host, M> Default for Idle<H, M> {
+    fn default() -> Self {
+        Self {
+            links: RefCell::default(),
+        }
+    }
+}
+
+impl<H: Host, M: Machine> Idle<H, M> {
+    /// The one that was used last, so that those that are too many grow old.
+    pub fn take(&self, now_ms: u64) -> Option<Link<H, M>> {
+        let mut links = self.links.borrow_mut();
+        let is_young =
+            |since_ms: u64| (since_ms..since_ms.saturating_add(KEPT_IDLE_MS_MAX)).contains(&now_ms);
+        links.retain(|(_, since_ms)| is_young(*since_ms));
+        while let Some((mut link, _)) = links.pop() {
+            if link.is_quiet() {
+                return Some(link);
+            }
+        }
+        None
+    }
+
+    /// Keeps one whose exchange has ended well.
+    pub fn give(&self, link: Link<H, M>, now_ms: u64) {
+        let mut links = self.links.borrow_mut();
+        if links.len() < KEPT_LINKS_MAX {
+            links.push((link, now_ms));
+        }
+    }
+
+    pub fn count(&self) -> usize {
+        self.links.borrow().len()
     }
 }
 

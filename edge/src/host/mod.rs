@@ -14,6 +14,8 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::limits::{DISCARDED_BODY_BYTES_MAX, LOG_LINE_CHARS_MAX, REQUEST_BODY_BYTES_MAX};
+use crate::route::{Request, Response};
+use crate::transport::Kept;
 
 /// Where a store listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +62,17 @@ pub trait Host: Clone + 'static {
         address: &Address,
         tls: Tls,
     ) -> impl Future<Output = io::Result<Self::Stream>>;
+    /// The connections that outlive a request, where the platform lets them.
+    fn kept(&self) -> Option<&Kept<Self>> {
+        None
+    }
+    /// Hands a request on to the gateway with this number.
+    ///
+    /// # Errors
+    /// It cannot be asked, or there is none on this platform.
+    fn relay(&self, _shard: u64, _request: Request) -> impl Future<Output = io::Result<Response>> {
+        std::future::ready(Err(io::ErrorKind::Unsupported.into()))
+    }
     /// Runs work after the answer was sent.
     fn defer(&self, work: impl Future<Output = ()> + 'static);
     /// Unguessable bytes.

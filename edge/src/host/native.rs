@@ -21,12 +21,37 @@ use tokio_util::either::Either;
 
 use crate::host::{Address, Body, Host, Tls};
 use crate::isolate::Isolate;
-use crate::route::{self, Request};
-use crate::settings::Settings;
+use crate::route::{self, Request, Response};
+use crate::settings::{Backend, Settings};
+use crate::transport::Kept;
 
 /// The native platform. Must run inside a `tokio::task::LocalSet`.
-#[derive(Debug, Clone, Copy)]
-pub struct Native;
+#[derive(Clone, Default)]
+pub struct Native {
+    kept: Option<Rc<Kept<Self>>>,
+    /// They live in the same process.
+    gateways: Rc<[(Self, Rc<Isolate>)]>,
+}
+
+impl Native {
+    fn new(settings: &Settings) -> Self {
+        let shards = match settings.backend {
+            Backend::Direct => 0,
+            Backend::Gateway { shards } => shards,
+        };
+        let gateway = |_| {
+            let host = Self {
+                kept: Some(Rc::default()),
+                ..Self::default()
+            };
+            (host, Rc::new(Isolate::of_gateway(settings)))
+        };
+        Self {
+            kept: None,
+            gateways: (0..shards).map(gateway).collect(),
+        }
+    }
+}
 
 impl Host for Native {
     type Stream = Either<TcpStream, TlsStream<TcpStream>>;
@@ -68,6 +93,18 @@ impl Host for Native {
         }
     }
 
+    fn kept(&self) -> Option<&Kept<Self>> {
+        self.kept.as_deref()
+    }
+
+    async fn relay(&self, shard: u64, request: Request) -> io::Result<Response> {
+        let mut gateways = self.gateways.iter().zip(0..);
+        let ((host, isolate), _) = gateways
+            .find(|(_, number)| *number == shard)
+            .ok_or(io::ErrorKind::NotFound)?;
+        Ok(route::gateway::serve(host.clone(), Rc::clone(isolate), request).await)
+    }
+
     fn defer(&self, work: impl Future<Output = ()> + 'static) {
         tokio::task::spawn_local(work);
     }
@@ -95,12 +132,14 @@ pub async fn serve(
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> io::Result<()> {
     let isolate = Rc::new(Isolate::new(Settings::read(lookup)));
+    let host = Native::new(&isolate.settings);
     loop {
         let (stream, _) = listener.accept().await?;
-        let isolate = Rc::clone(&isolate);
+        let (host, isolate) = (host.clone(), Rc::clone(&isolate));
         tokio::task::spawn_local(async move {
-            let service =
-                hyper::service::service_fn(move |request| respond(Rc::clone(&isolate), request));
+            let service = hyper::service::service_fn(move |request| {
+                respond(host.clone(), Rc::clone(&isolate), request)
+            });
             // A client that goes away is no event worth a line.
             let _ = hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
@@ -110,6 +149,7 @@ pub async fn serve(
 }
 
 async fn respond(
+    host: Native,
     isolate: Rc<Isolate>,
     request: hyper::Request<Incoming>,
 ) -> Result<hyper::Response<Full<Bytes>>, Infallible> {
@@ -128,10 +168,10 @@ async fn respond(
         origin: text(header::ORIGIN),
         if_none_match: text(header::IF_NONE_MATCH),
         idempotency_key: text(HeaderName::from_static("idempotency-key")),
-        body: None,
+        ..Request::default()
     };
     ours.body = read(request.into_body()).await;
-    let answer = route::answer(Native, isolate, ours).await;
+    let answer = route::answer(host, isolate, ours).await;
     let mut response = hyper::Response::new(Full::new(answer.body));
     *response.status_mut() = hyper::StatusCode::from_u16(answer.status).unwrap_or_default();
     for (name, value) in answer.headers {

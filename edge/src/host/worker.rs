@@ -2,7 +2,8 @@
 //!
 //! Knows the platform's sockets, timers and bindings; knows no path, tier or
 //! protocol. What outlives a request here (the isolate) holds no I/O, because
-//! a socket or timer belongs to the request that made it.
+//! a socket or timer belongs to the request that made it. A Durable Object may
+//! hold some: all requests of one share one I/O context.
 
 use std::cell::OnceCell;
 use std::future::Future;
@@ -13,21 +14,38 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::oneshot;
-use worker::{Context, Env, SecureTransport, Socket};
+use worker::{
+    Context, DurableObject, Env, Headers, Method, RequestInit, SecureTransport, Socket, State,
+    durable_object, js_sys,
+};
 
 use crate::host::{Address, Body, Host, Tls};
 use crate::isolate::Isolate;
-use crate::route::{self, Request};
+use crate::route::gateway::{self, ENVELOPE};
+use crate::route::{self, Request, Response};
 use crate::settings::Settings;
+use crate::transport::Kept;
+
+/// The binding of the gateways' Durable Objects.
+const GATEWAY: &str = "GATEWAY";
+/// The headers that carry to a gateway what was asked for, as it came (the dot
+/// segments of a URL would be resolved once more), and [`Request::age_ms_max`].
+const TARGET: &str = "Shepherd-Edge-Target";
+const AGE_MS_MAX: &str = "Shepherd-Edge-Max-Age-Ms";
 
 thread_local! {
     static ISOLATE: OnceCell<Rc<Isolate>> = const { OnceCell::new() };
 }
 
-/// One request's view of the platform.
+/// One request's view of the platform, or a Durable Object's.
 #[derive(Clone)]
 struct Workers {
-    context: Rc<Context>,
+    place: Rc<Place>,
+}
+
+enum Place {
+    Request { context: Context, env: Env },
+    Object { state: State, kept: Kept<Workers> },
 }
 
 impl Host for Workers {
@@ -61,8 +79,25 @@ impl Host for Workers {
         Ok(wrapped)
     }
 
+    fn kept(&self) -> Option<&Kept<Self>> {
+        match &*self.place {
+            Place::Request { .. } => None,
+            Place::Object { kept, .. } => Some(kept),
+        }
+    }
+
+    async fn relay(&self, shard: u64, request: Request) -> io::Result<Response> {
+        let Place::Request { env, .. } = &*self.place else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        relay(env, shard, request).await.map_err(other)
+    }
+
     fn defer(&self, work: impl Future<Output = ()> + 'static) {
-        self.context.wait_until(work);
+        match &*self.place {
+            Place::Request { context, .. } => context.wait_until(work),
+            Place::Object { state, .. } => state.wait_until(work),
+        }
     }
 
     fn random(&self) -> [u8; 16] {
@@ -95,29 +130,71 @@ async fn fetch(
     env: Env,
     context: Context,
 ) -> worker::Result<worker::Response> {
-    let (sender, receiver) = oneshot::channel();
+    let isolate = ISOLATE.with(|cell| {
+        let made = || Rc::new(Isolate::new(Settings::read(&|name| lookup(&env, name))));
+        Rc::clone(cell.get_or_init(made))
+    });
     let host = Workers {
-        context: Rc::new(context),
+        place: Rc::new(Place::Request { context, env }),
     };
-    host.clone().defer(async move {
+    within(&host.clone(), async move {
+        Ok(route::answer(host, isolate, read(request).await?).await)
+    })
+    .await
+}
+
+/// The gateway: a place near the stores that keeps the connections to them.
+#[durable_object]
+struct Gateway {
+    host: Workers,
+    isolate: Rc<Isolate>,
+}
+
+impl DurableObject for Gateway {
+    fn new(state: State, env: Env) -> Self {
+        let kept = Kept::default();
+        let settings = Settings::read(&|name| lookup(&env, name));
+        Self {
+            host: Workers {
+                place: Rc::new(Place::Object { state, kept }),
+            },
+            isolate: Rc::new(Isolate::of_gateway(&settings)),
+        }
+    }
+
+    async fn fetch(&self, request: worker::Request) -> worker::Result<worker::Response> {
+        let (host, isolate) = (self.host.clone(), Rc::clone(&self.isolate));
+        within(&self.host, async move {
+            let age_ms_max = request.headers().get(AGE_MS_MAX)?;
+            let target = request.headers().get(TARGET)?.unwrap_or_default();
+            let (path, query) = split(&target);
+            let request = Request {
+                path,
+                query,
+                age_ms_max: age_ms_max.and_then(|text| text.parse().ok()),
+                ..read(request).await?
+            };
+            Ok(gateway::serve(host, isolate, request).await)
+        })
+        .await
+    }
+}
+
+/// Runs work that goes on when nobody waits for its answer any longer.
+async fn within(
+    host: &Workers,
+    work: impl Future<Output = worker::Result<Response>> + 'static,
+) -> worker::Result<worker::Response> {
+    let (sender, receiver) = oneshot::channel();
+    host.defer(async move {
         // A client that is gone reads no answer.
-        let _ = sender.send(respond(host, request, env).await);
+        let _ = sender.send(work.await.and_then(written));
     });
     receiver.await.map_err(|error| error.to_string())?
 }
 
-async fn respond(
-    host: Workers,
-    request: worker::Request,
-    env: Env,
-) -> worker::Result<worker::Response> {
-    let isolate = ISOLATE.with(|cell| {
-        Rc::clone(
-            cell.get_or_init(|| Rc::new(Isolate::new(Settings::read(&|name| lookup(&env, name))))),
-        )
-    });
-    let answer = route::answer(host, isolate, read(request).await?).await;
-    let headers = worker::Headers::new();
+fn written(answer: Response) -> worker::Result<worker::Response> {
+    let headers = Headers::new();
     for (name, value) in &answer.headers {
         headers.set(name, value)?;
     }
@@ -129,6 +206,42 @@ async fn respond(
     Ok(response.with_status(answer.status).with_headers(headers))
 }
 
+/// Hands a request on to a gateway. The operator says where it is to live.
+async fn relay(env: &Env, shard: u64, request: Request) -> worker::Result<Response> {
+    let name = format!("gateway-{shard}");
+    let gateways = env.durable_object(GATEWAY)?;
+    let gateway = match lookup(env, "GATEWAY_LOCATION").filter(|hint| !hint.is_empty()) {
+        Some(hint) => gateways.get_by_name_with_location_hint(&name, &hint)?,
+        None => gateways.get_by_name(&name)?,
+    };
+    let headers = Headers::new();
+    let sent = [
+        (TARGET, Some(format!("{}?{}", request.path, request.query))),
+        ("Content-Type", request.content_type),
+        ("Idempotency-Key", request.idempotency_key),
+        (AGE_MS_MAX, request.age_ms_max.map(|ms| ms.to_string())),
+    ];
+    for (name, value) in &sent {
+        if let Some(value) = value {
+            headers.set(name, value)?;
+        }
+    }
+    let mut init = RequestInit::new();
+    init.with_method(Method::from(request.method))
+        .with_headers(headers);
+    if let Some(body) = request.body.filter(|body| !body.is_empty()) {
+        init.with_body(Some(js_sys::Uint8Array::from(&*body).into()));
+    }
+    let request = worker::Request::new_with_init("http://gateway/", &init)?;
+    let mut response = gateway.fetch_with_request(request).await?;
+    let envelope = response.headers().get(ENVELOPE)?.unwrap_or_default();
+    Ok(Response {
+        status: response.status_code(),
+        headers: vec![(ENVELOPE, envelope)],
+        body: Bytes::from(response.bytes().await?),
+    })
+}
+
 async fn read(mut request: worker::Request) -> worker::Result<Request> {
     // As it came: a parsed URL would have its dot segments resolved.
     let url = request.inner().url();
@@ -136,22 +249,28 @@ async fn read(mut request: worker::Request) -> worker::Result<Request> {
     let target = target
         .find('/')
         .map_or("/", |slash| target.split_at(slash).1);
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let (path, query) = split(target);
     let header = |name: &str| request.headers().get(name).ok().flatten();
     let mut ours = Request {
         method: request.inner().method(),
-        path: path.to_owned(),
-        query: query.to_owned(),
+        path,
+        query,
         content_type: header("content-type"),
         origin: header("origin"),
         if_none_match: header("if-none-match"),
         idempotency_key: header("idempotency-key"),
         body: Some(Bytes::new()),
+        age_ms_max: None,
     };
     if ours.method != "GET" && ours.method != "HEAD" && request.inner().body().is_some() {
         ours.body = body(&mut request).await?;
     }
     Ok(ours)
+}
+
+fn split(target: &str) -> (String, String) {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    (path.to_owned(), query.to_owned())
 }
 
 async fn body(request: &mut worker::Request) -> worker::Result<Option<Bytes>> {

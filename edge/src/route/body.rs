@@ -142,8 +142,6 @@ fn broken(error: crate::wire::WireError) -> Error {
     )
 }
 
-const MISSING: &[u8] = br#"{"error":"not found"}"#;
-
 async fn rows<H: Host>(
     tiers: &Tiers<H>,
     kind: Kind,
@@ -159,31 +157,23 @@ async fn rows<H: Host>(
         render,
     };
     let found = tiers.rows(query).await?;
-    let body = found.body.clone().unwrap_or(Bytes::from_static(MISSING));
+    let body = found.body.clone();
     Ok(Answer::Read(found, body))
 }
 
 /// A stored value under its name, or bare. A stored null is a value on the
 /// generic route only.
-fn value(mut found: Found, name: Option<&str>, null_counts: bool) -> Answer {
-    if !null_counts
-        && found
-            .body
-            .as_deref()
-            .is_some_and(|text| text.trim_ascii() == b"null")
-    {
-        found.body = None;
-    }
-    let body = match (&found.body, name) {
-        (None, _) => Bytes::from_static(MISSING),
-        (Some(text), None) => text.clone(),
-        (Some(text), Some(name)) => {
+fn value(found: Found, name: Option<&str>, null_counts: bool) -> Answer {
+    let there = |text: &&Bytes| null_counts || text.trim_ascii() != b"null";
+    let body = found.body.as_ref().filter(there).map(|text| match name {
+        None => text.clone(),
+        Some(name) => {
             let mut body = format!("{{\"{name}\":").into_bytes();
             body.extend_from_slice(text);
             body.push(b'}');
             Bytes::from(body)
         }
-    };
+    });
     Answer::Read(found, body)
 }
 

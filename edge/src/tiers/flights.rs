@@ -41,6 +41,10 @@ pub struct Flight {
 }
 
 impl Flight {
+    pub fn since_ms(&self) -> u64 {
+        self.since_ms
+    }
+
     /// Whether it is worth waiting for. One whose request was cut off never ends.
     pub fn is_under_way(&self, now_ms: u64) -> bool {
         !self.ended.get() && now_ms.saturating_sub(self.since_ms) < FLIGHT_MS_MAX
@@ -75,6 +79,8 @@ pub struct Flights {
     changes: Recent,
     /// By when something was written or answered that L2 may not know, in ms.
     marks: Recent,
+    /// By when this isolate wrote through the gateway, in ms.
+    written: Recent,
     under_way: Vec<Weak<Flight>>,
 }
 
@@ -148,6 +154,16 @@ impl Flights {
     pub fn mark(&mut self, key: &str, variant: Option<&str>, by_ms: u64) {
         let thing = hash(key, variant);
         self.marks.note(thing, by_ms, RECENT_MARKS_MAX);
+    }
+
+    /// The gateway has answered a write of this isolate to a key by then.
+    pub fn note_write(&mut self, key: &str, by_ms: u64) {
+        self.written.note(hash(key, None), by_ms, RECENT_MARKS_MAX);
+    }
+
+    /// What the gateway answers with must have been read at that time or later.
+    pub fn written_ms(&self, key: &str) -> u64 {
+        self.written.latest(hash(key, None))
     }
 
     /// L2 knows now what that mark was made for.

@@ -14,6 +14,7 @@ pub mod values;
 
 use std::cell::Cell;
 use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -53,6 +54,8 @@ pub struct Found {
     pub age_ms: u64,
     /// For how long this isolate may answer with it; negative when it may not.
     pub ttl_ms: i64,
+    /// The same when the truth cannot be asked.
+    pub stale_ms: u64,
     /// It answers although it is not fresh, because the truth cannot be asked.
     pub is_stale: bool,
     pub tier: Tier,
@@ -73,19 +76,59 @@ pub enum InL2 {
     Unavailable,
 }
 
+/// What the gateway answers to the request that is walked for. The argument: how
+/// old what it answers with may be at most, in ms, when this isolate knows of
+/// something newer.
+pub type Gateway = Rc<dyn Fn(Option<u64>) -> Pin<Box<dyn Future<Output = Result<Relayed, Error>>>>>;
+
+/// An answer of the gateway that is no error.
+#[derive(Debug, Clone)]
+pub struct Relayed {
+    pub status: u16,
+    pub body: Bytes,
+    /// Of a read: what was found, without its body.
+    pub found: Option<Found>,
+    /// Keys that were read, by whether they were there.
+    pub reads: Reads,
+    /// How long it waited for the stores.
+    pub valkey_ms: Option<u64>,
+    pub postgres_ms: Option<u64>,
+}
+
+/// How many keys were there, and how many were not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reads {
+    pub hits: u64,
+    pub misses: u64,
+}
+
 /// The walk over the tiers, for one request.
 pub struct Tiers<H: Host> {
     pub host: H,
     pub isolate: Rc<Isolate>,
     pub waited: Waited,
+    /// Keys of Valkey's that were read so far.
+    pub reads: Cell<Reads>,
     began_ms: u64,
+    /// The tiers below L1 are behind it.
+    gateway: Option<Gateway>,
+    /// Of no use is what was read before that.
+    not_before_ms: u64,
 }
 
-/// How long the request has waited for each store, in ms; None: not at all.
+/// How long the request has waited for each of them, in ms; None: not at all.
+/// What the gateway waited for is part of the wait for it.
 #[derive(Debug, Default)]
 pub struct Waited {
+    pub gateway_ms: Cell<Option<u64>>,
     pub valkey_ms: Cell<Option<u64>>,
     pub postgres_ms: Cell<Option<u64>>,
+}
+
+impl Waited {
+    fn add(sum_ms: &Cell<Option<u64>>, ms: u64) {
+        sum_ms.set(Some(sum_ms.get().unwrap_or(0).saturating_add(ms)));
+    }
 }
 
 impl<H: Host> Tiers<H> {
@@ -95,12 +138,40 @@ impl<H: Host> Tiers<H> {
             host,
             isolate,
             waited: Waited::default(),
+            reads: Cell::default(),
+            gateway: None,
+            not_before_ms: 0,
         }
+    }
+
+    /// Below L1, the gateway is asked.
+    pub fn behind(mut self, gateway: Gateway) -> Self {
+        self.gateway = Some(gateway);
+        self
+    }
+
+    /// Answers with nothing that is older than this.
+    pub fn no_older_than(mut self, age_ms_max: u64) -> Self {
+        self.not_before_ms = self.began_ms.saturating_sub(age_ms_max);
+        self
     }
 
     /// For work after the answer, with a time of its own.
     fn background(&self) -> Self {
-        Self::new(self.host.clone(), Rc::clone(&self.isolate))
+        Self {
+            gateway: self.gateway.clone(),
+            ..Self::new(self.host.clone(), Rc::clone(&self.isolate))
+        }
+    }
+
+    fn count_read(&self, found: &Found) {
+        let is_hit = found.body.is_some();
+        self.isolate.metrics.read(is_hit);
+        let Reads { hits, misses } = self.reads.get();
+        self.reads.set(Reads {
+            hits: hits + u64::from(is_hit),
+            misses: misses + u64::from(!is_hit),
+        });
     }
 
     fn policy(&self, kind: Kind) -> &Policy {
@@ -200,8 +271,7 @@ impl<H: Host> Tiers<H> {
             Store::Valkey => &self.waited.valkey_ms,
             Store::Postgres => &self.waited.postgres_ms,
         };
-        let took_ms = now_ms.saturating_sub(began_ms);
-        waited_ms.set(Some(waited_ms.get().unwrap_or(0).saturating_add(took_ms)));
+        Waited::add(waited_ms, now_ms.saturating_sub(began_ms));
         match &outcome {
             Err(error) if error.is_outage() => {
                 if pass.failed(now_ms) {
@@ -352,6 +422,7 @@ impl<H: Host> Tiers<H> {
         let now_ms = self.host.now_ms();
         let ttl_ms = i128::from(entry.fresh_until_ms) - i128::from(now_ms);
         Found {
+            stale_ms: entry.stale_until_ms.saturating_sub(now_ms),
             in_l1: true,
             in_l2,
             body: entry.body.clone(),
@@ -361,6 +432,80 @@ impl<H: Host> Tiers<H> {
             is_stale: false,
             is_collapsed: false,
         }
+    }
+
+    // ------------------------------------------------------------ the gateway
+
+    async fn ask_gateway(
+        &self,
+        gateway: &Gateway,
+        age_ms_max: Option<u64>,
+    ) -> Result<Relayed, Error> {
+        let began_ms = self.host.now_ms();
+        let relayed = gateway(age_ms_max).await;
+        let took_ms = self.host.now_ms().saturating_sub(began_ms);
+        Waited::add(&self.waited.gateway_ms, took_ms);
+        if let Ok(relayed) = &relayed {
+            let theirs = [relayed.valkey_ms, relayed.postgres_ms];
+            let ours = [&self.waited.valkey_ms, &self.waited.postgres_ms];
+            for (ours, theirs) in ours.into_iter().zip(theirs) {
+                theirs.into_iter().for_each(|ms| Waited::add(ours, ms));
+            }
+        }
+        relayed
+    }
+
+    /// What only the gateway can say: how its connections are. See
+    /// [`Tiers::write_behind`]; None: there is no gateway.
+    pub async fn pass_on<T>(&self) -> Option<Result<T, Error>> {
+        let gateway = self.gateway.as_ref()?;
+        Some(self.write_behind(gateway, &[]).await)
+    }
+
+    /// A load by the gateway, which has the tiers below L1.
+    async fn load_behind(&self, gateway: &Gateway, place: (&str, &str)) -> Result<Found, Error> {
+        let ticket = self.ticket(place.0, place.1);
+        let asked_at_ms = self.host.now_ms();
+        let written_ms = self.isolate.flights.borrow().written_ms(place.0);
+        let age_ms_max = (written_ms > 0).then(|| asked_at_ms.saturating_sub(written_ms));
+        let relayed = self.ask_gateway(gateway, age_ms_max).await?;
+        let Some(found) = relayed.found else {
+            return Err(Error::Answered(relayed.status, relayed.body));
+        };
+        let found = Found {
+            body: (relayed.status == 200).then_some(relayed.body),
+            ..found
+        };
+        if found.is_stale {
+            return Ok(found);
+        }
+        let ttl_ms = u64::try_from(found.ttl_ms).unwrap_or(0);
+        let entry = Entry {
+            body: found.body,
+            read_at_ms: asked_at_ms.saturating_sub(found.age_ms),
+            refresh_at_ms: asked_at_ms + ttl_ms * self.draw(REFRESH_FROM) / 100,
+            fresh_until_ms: asked_at_ms.saturating_add(ttl_ms),
+            stale_until_ms: asked_at_ms.saturating_add(found.stale_ms),
+        };
+        let kept = self.keep(ticket, place, entry, found.tier, found.in_l2);
+        Ok(Found {
+            is_collapsed: found.is_collapsed,
+            ..kept
+        })
+    }
+
+    /// Leaves a write to the gateway. Never comes back with a value: what the
+    /// gateway answers is the end of the way.
+    async fn write_behind<T>(&self, gateway: &Gateway, keys: &[String]) -> Result<T, Error> {
+        let relayed = self.ask_gateway(gateway, None).await;
+        let now_ms = self.host.now_ms();
+        for key in keys {
+            self.forget(key);
+            self.isolate.flights.borrow_mut().note_write(key, now_ms);
+        }
+        let relayed = relayed?;
+        self.isolate.metrics.reads(relayed.reads);
+        Err(Error::Answered(relayed.status, relayed.body))
     }
 
     // ------------------------------------------------------------ one load at a time
@@ -385,7 +530,8 @@ impl<H: Host> Tiers<H> {
                 .flights
                 .borrow()
                 .under_way(key, variant, now_ms);
-            let Some(flight) = flight else { break };
+            let joined = flight.filter(|flight| flight.since_ms() >= self.not_before_ms);
+            let Some(flight) = joined else { break };
             self.follow(&flight, deadline_ms).await;
             if let Some(outcome) = flight.outcome() {
                 return outcome.map(|found| Found {

@@ -134,31 +134,53 @@ async fn attempt<H: Host>(
 ) -> Result<Rows, Error> {
     let postgres = settings.postgres()?;
     let failed = |fault| Error::Store(Store::Postgres, fault);
-    let machine = Connection::new(postgres.login.clone());
-    let link = Link::open(host, &postgres.address, tls(postgres), machine)
-        .await
-        .map_err(failed)?;
+    let kept = host.kept().map(|kept| &kept.postgres);
+    let link = match kept.and_then(|kept| kept.take(host.now_ms())) {
+        Some(link) => link,
+        None => {
+            let machine = Connection::new(postgres.login.clone());
+            Link::open(host, &postgres.address, tls(postgres), machine)
+                .await
+                .map_err(failed)?
+        }
+    };
     let mut guard = CancelOnDrop {
         host: host.clone(),
         settings: settings.clone(),
-        link,
+        link: None,
         reached: Rc::clone(reached),
     };
-    guard
-        .link
-        .machine
+    let link = guard.link.insert(link);
+    link.machine
         .submit(statement)
         .map_err(|_| Error::bad("a value is too long"))?;
-    guard.link.run(host).await.map_err(failed)?;
-    match guard.link.machine.take_answer() {
+    link.run(host).await.map_err(failed)?;
+    let answer = link.machine.take_answer();
+    match answer {
         Some(Err(error)) if error.is_fatal() => Err(failed(Fault::Unreachable(format!(
             "the server hung up: {error}"
         )))),
-        Some(answer) => answer.map_err(|error| judge(&error)),
+        Some(answer) => {
+            if let (Some(kept), Some(link)) = (kept, guard.link.take())
+                && is_worth_keeping(&answer)
+            {
+                kept.give(link, host.now_ms());
+            }
+            answer.map_err(|error| judge(&error))
+        }
         None => Err(failed(Fault::Unreachable(
             "the statement has no answer".to_owned(),
         ))),
     }
+}
+
+/// After an error that is not about the caller's data, a new connection finds
+/// out whether it was about this one (a plan of a table that was changed since).
+fn is_worth_keeping(answer: &Result<Rows, ServerError>) -> bool {
+    answer.as_ref().map_or_else(
+        |error| matches!(error.sqlstate.get(..2), Some("22" | "23")),
+        |_| true,
+    )
 }
 
 fn tls(postgres: &settings::Postgres) -> Tls {
@@ -174,17 +196,17 @@ fn tls(postgres: &settings::Postgres) -> Tls {
 struct CancelOnDrop<H: Host> {
     host: H,
     settings: Settings,
-    link: Link<H, Connection>,
+    /// None once its statement has its answer.
+    link: Option<Link<H, Connection>>,
     /// Set when the server had begun to work for us.
     reached: Rc<Cell<bool>>,
 }
 
 impl<H: Host> Drop for CancelOnDrop<H> {
     fn drop(&mut self) {
-        let (Some(request), true) = (
-            self.link.machine.cancel_request(),
-            self.link.machine.statement_sent(),
-        ) else {
+        let Some(link) = &self.link else { return };
+        let (Some(request), true) = (link.machine.cancel_request(), link.machine.statement_sent())
+        else {
             return;
         };
         self.reached.set(true);

@@ -77,6 +77,9 @@ impl<H: Host> Tiers<H> {
 
     async fn load_rows(&self, query: &Rc<Query>) -> Result<Found, Error> {
         let place = (query.key.as_str(), query.variant.as_str());
+        if let Some(gateway) = &self.gateway {
+            return self.load_behind(gateway, place).await;
+        }
         let policy = self.policy(query.kind);
         let ticket = self.ticket(place.0, place.1);
         let token = self.token();
@@ -180,7 +183,9 @@ impl<H: Host> Tiers<H> {
 
     fn marked_ms(&self, query: &Query) -> u64 {
         let flights = self.isolate.flights.borrow();
-        flights.marked_ms(&query.key, &query.variant)
+        flights
+            .marked_ms(&query.key, &query.variant)
+            .max(self.not_before_ms)
     }
 
     fn is_fresh(&self, query: &Query, copy: &Copy) -> bool {
@@ -241,6 +246,10 @@ impl<H: Host> Tiers<H> {
                 self.forget(key);
             }
         };
+        if let Some(gateway) = &self.gateway {
+            forget();
+            return self.write_behind(gateway, &keys).await;
+        }
         // A write that is turned away makes no copy old.
         let pass = self.room_at_postgres().await?;
         let token = self.token();

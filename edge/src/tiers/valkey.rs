@@ -193,8 +193,8 @@ fn invalidate(keys: &[String], token: &str, block_ms: u64) -> Command {
         .number(block_ms)
 }
 
-/// Sends one flight over a new connection: log-in and commands together, one
-/// round trip after connecting.
+/// Sends one flight of commands, in one round trip: over a connection that was
+/// kept, or over a new one together with the log-in.
 ///
 /// # Errors
 /// Valkey is not set up, cannot be reached, is too slow, or breaks its protocol.
@@ -207,13 +207,24 @@ pub async fn ask<H: Host>(
     let valkey = settings.valkey()?;
     let failed = |fault| Error::Store(Store::Valkey, fault);
     let exchange = async {
-        let machine = Connection::new(valkey.login.clone());
-        let mut link = Link::open(host, &valkey.address, valkey.tls, machine).await?;
+        let kept = host.kept().map(|kept| &kept.valkey);
+        let mut link = match kept.and_then(|kept| kept.take(host.now_ms())) {
+            Some(link) => link,
+            None => {
+                let machine = Connection::new(valkey.login.clone());
+                Link::open(host, &valkey.address, valkey.tls, machine).await?
+            }
+        };
         link.machine.submit(commands);
         link.run(host).await?;
-        link.machine
+        let replies = link
+            .machine
             .take_replies()
-            .ok_or_else(|| Fault::Unavailable("the flight has no replies".to_owned()))
+            .ok_or_else(|| Fault::Unavailable("the flight has no replies".to_owned()))?;
+        if let Some(kept) = kept {
+            kept.give(link, host.now_ms());
+        }
+        Ok(replies)
     };
     match select(pin!(exchange), pin!(host.sleep(deadline_ms))).await {
         Either::Left((outcome, _)) => outcome.map_err(failed),

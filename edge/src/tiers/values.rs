@@ -64,7 +64,7 @@ impl<H: Host> Tiers<H> {
                 }),
         };
         if let Ok(found) = &outcome {
-            self.isolate.metrics.read(found.body.is_some());
+            self.count_read(found);
         }
         outcome
     }
@@ -80,6 +80,9 @@ impl<H: Host> Tiers<H> {
     }
 
     async fn load_value(&self, key: &str) -> Result<Found, Error> {
+        if let Some(gateway) = &self.gateway {
+            return self.load_behind(gateway, (key, "")).await;
+        }
         let ticket = self.ticket(key, "");
         let asked_at_ms = self.host.now_ms();
         let mut replies = self.tell(read(key).into()).await?.into_iter();
@@ -121,6 +124,9 @@ impl<H: Host> Tiers<H> {
     /// Valkey cannot do it.
     pub async fn touch(&self, key: &str, ttl_s: u64) -> Result<bool, Error> {
         self.forget(key);
+        if let Some(gateway) = &self.gateway {
+            return self.write_behind(gateway, &[key.to_owned()]).await;
+        }
         let touch = valkey::touch(key, ttl_s, self.host.now_ms());
         let replies = self.tell(vec![touch]).await;
         self.forget(key);
@@ -176,6 +182,9 @@ impl<H: Host> Tiers<H> {
             written.push(key);
             plan.push(Step::Write);
         }
+        if let Some(gateway) = self.gateway.as_ref().filter(|_| !commands.is_empty()) {
+            return self.write_behind(gateway, &written).await;
+        }
         let asked_at_ms = self.host.now_ms();
         let replies = if commands.is_empty() {
             Ok(Vec::new())
@@ -199,7 +208,7 @@ impl<H: Host> Tiers<H> {
                     }
                 };
                 got.map_or_else(Outcome::Failed, |found| {
-                    self.isolate.metrics.read(found.body.is_some());
+                    self.count_read(&found);
                     let bytes = found.body.as_ref().map_or(0, Bytes::len);
                     match bytes_left.checked_sub(bytes) {
                         Some(left) => bytes_left = left,
