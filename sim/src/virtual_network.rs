@@ -17,7 +17,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use edge::host::{Address, Host, Tls};
+use edge::isolate::Isolate;
+use edge::route::gateway::serve;
+use edge::route::{Request, Response};
+use edge::transport::Kept;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
 
 use crate::backends::{postgres, valkey};
 use crate::virtual_time::{TaskId, World};
@@ -242,7 +247,21 @@ pub struct Place {
     pub said: Rc<RefCell<VecDeque<String>>>,
     /// All tasks that run here; those that ended, too.
     pub tasks: Rc<RefCell<Vec<TaskId>>>,
+    /// The connections that outlive a request, where it is a gateway's place.
+    pub kept: Option<Rc<Kept<Self>>>,
+    /// Those that can be asked from here.
+    pub gateways: Rc<RefCell<Vec<Gateway>>>,
 }
+
+/// A gateway, which may be another one after a crash.
+#[derive(Clone)]
+pub struct Gateway {
+    pub place: Place,
+    pub isolate: Rc<Isolate>,
+}
+
+/// One way to a gateway, in µs, at most.
+const WAY_US_MAX: u64 = 2_000;
 
 impl Place {
     pub fn new(world: &World, stores: &Rc<Stores>) -> Self {
@@ -252,6 +271,8 @@ impl Place {
             skew_ms: Rc::default(),
             said: Rc::default(),
             tasks: Rc::default(),
+            kept: None,
+            gateways: Rc::default(),
         }
     }
 
@@ -323,6 +344,24 @@ impl Host for Place {
 
     async fn start_tls(&self, stream: Stream, _: &Address, _: Tls) -> io::Result<Stream> {
         Ok(stream)
+    }
+
+    fn kept(&self) -> Option<&Kept<Self>> {
+        self.kept.as_deref()
+    }
+
+    async fn relay(&self, shard: u64, request: Request) -> io::Result<Response> {
+        let way_us = || self.world.below(WAY_US_MAX);
+        self.world.sleep_us(way_us()).await;
+        let Gateway { place, isolate } = self.gateways.borrow()[shard as usize].clone();
+        let (sender, answer) = oneshot::channel();
+        // Whoever asks may go away, and the gateway goes on.
+        place.clone().spawn(async move {
+            let _ = sender.send(serve(place, isolate, request).await);
+        });
+        let response = answer.await.map_err(|_| io::ErrorKind::ConnectionReset)?;
+        self.world.sleep_us(way_us()).await;
+        Ok(response)
     }
 
     fn defer(&self, work: impl Future<Output = ()> + 'static) {

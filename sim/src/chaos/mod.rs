@@ -27,13 +27,14 @@ use edge::settings::Settings;
 
 use crate::backends::valkey::Failure;
 use crate::backends::{postgres, valkey};
-use crate::virtual_network::{POSTGRES, Place, Stores, VALKEY, Weather};
+use crate::virtual_network::{Gateway, POSTGRES, Place, Stores, VALKEY, Weather};
 use crate::virtual_time::World;
 use oracle::{Oracle, Thing};
 
 /// When the world begins, in ms since 1970: any time that is not 0.
 const START_MS: u64 = 1_700_000_000_000;
 const ISOLATES: usize = 3;
+const GATEWAYS: usize = 2;
 /// How long clients send requests, in virtual s: some times the longest bound.
 const TRAFFIC_S: u64 = 100;
 /// How long the rest may take after that: a Worker's 30 s after its answer.
@@ -78,6 +79,8 @@ pub struct Chaos {
     pub world: World,
     pub stores: Rc<Stores>,
     pub nodes: RefCell<Vec<Node>>,
+    /// Empty: each isolate asks the stores itself.
+    pub gateways: Rc<RefCell<Vec<Gateway>>>,
     pub oracle: Rc<RefCell<Oracle>>,
     pub mood: Mood,
     pub requests: Cell<u64>,
@@ -97,18 +100,35 @@ impl Chaos {
     }
 
     fn node(&self, life: usize) -> Node {
-        let place = Place::new(&self.world, &self.stores);
-        let settings = Settings::read(&|name| match name {
-            "DATABASE_URL" => Some(format!("postgres://edge@{POSTGRES}/shop?sslmode=disable")),
-            "VALKEY_URL" => Some(format!("valkey://{VALKEY}")),
-            _ => None,
-        });
+        let mut place = Place::new(&self.world, &self.stores);
+        place.gateways = Rc::clone(&self.gateways);
+        let is_direct = self.gateways.borrow().is_empty();
+        let backend = if is_direct { "direct" } else { "gateway" };
         Node {
             place,
-            isolate: Rc::new(Isolate::new(settings)),
+            isolate: Rc::new(Isolate::new(settings(backend))),
             life,
         }
     }
+
+    fn gateway(&self) -> Gateway {
+        let mut place = Place::new(&self.world, &self.stores);
+        place.kept = Some(Rc::default());
+        Gateway {
+            place,
+            isolate: Rc::new(Isolate::of_gateway(&settings("gateway"))),
+        }
+    }
+}
+
+fn settings(backend: &str) -> Settings {
+    Settings::read(&|name| match name {
+        "DATABASE_URL" => Some(format!("postgres://edge@{POSTGRES}/shop?sslmode=disable")),
+        "VALKEY_URL" => Some(format!("valkey://{VALKEY}")),
+        "BACKEND" => Some(backend.to_owned()),
+        "GATEWAY_SHARDS" => Some(GATEWAYS.to_string()),
+        _ => None,
+    })
 }
 
 /// Runs a seed to its end.
@@ -137,6 +157,7 @@ pub fn run(seed: u64, mood: Mood, mutation: Option<Mutation>, with_trace: bool) 
         world: world.clone(),
         stores,
         nodes: RefCell::default(),
+        gateways: Rc::default(),
         oracle,
         mood,
         requests: Cell::new(0),
@@ -144,6 +165,11 @@ pub fn run(seed: u64, mood: Mood, mutation: Option<Mutation>, with_trace: bool) 
         digest: RefCell::default(),
         trace: RefCell::new(with_trace.then(Vec::new)),
     });
+    // Every other seed has gateways.
+    if seed % 2 == 1 {
+        let gateways = (0..GATEWAYS).map(|_| chaos.gateway()).collect();
+        chaos.gateways.replace(gateways);
+    }
     for life in 0..ISOLATES {
         let node = chaos.node(life);
         chaos.nodes.borrow_mut().push(node);
@@ -217,6 +243,9 @@ async fn weather(chaos: Rc<Chaos>) {
                 crash(&chaos);
             }
             if world.happens(200) {
+                crash_gateway(&chaos);
+            }
+            if world.happens(200) {
                 // What it answered is judged anew: marks are by its clock, and after a
                 // jump an older copy in L2 can look younger than they are.
                 let mut nodes = chaos.nodes.borrow_mut();
@@ -250,6 +279,17 @@ async fn weather(chaos: Rc<Chaos>) {
     chaos.stores.to_valkey.set(fine);
     chaos.stores.to_postgres.set(fine);
     chaos.stores.valkey.borrow_mut().fail(None);
+}
+
+fn crash_gateway(chaos: &Chaos) {
+    let mut gateways = chaos.gateways.borrow_mut();
+    let count = gateways.len() as u64;
+    if count > 0 {
+        let place = chaos.world.below(count) as usize;
+        gateways[place].place.crash();
+        gateways[place] = chaos.gateway();
+        chaos.note(|| format!("gateway {place} crashes"));
+    }
 }
 
 fn crash(chaos: &Chaos) {
