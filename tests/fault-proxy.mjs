@@ -123,13 +123,17 @@ export async function faultProxy(target) {
   proxy.reached = () => proxy.peers.filter(({ received }) => !isCancel(received)).length;
   /** How often the clients have said a word since `forget`. */
   proxy.said = (word) => proxy.peers.reduce((sum, { received }) => sum + received.toString("latin1").split(word).length - 1, 0);
-  proxy.forget = () => void proxy.peers.splice(0);
+  /** Counting begins anew, with new connections: a gateway keeps those that it has. */
+  proxy.forget = () => {
+    proxy.reset();
+    proxy.peers.splice(0);
+  };
   /** Holds all replies from the moment a client says `word`: { reached, release }. */
   proxy.hold = (word) => {
     let let_go, came;
     const until = new Promise((resolve) => (let_go = resolve));
     const reached = new Promise((resolve) => (came = resolve));
-    proxy.script = passing(target, { held: { word, reached: came, until } });
+    proxy.fail({ held: { word, reached: came, until } });
     const release = () => {
       proxy.script = through;
       let_go();

@@ -131,6 +131,8 @@ pub const GATEWAY_SHARDS_DEFAULT: u64 = 2;
 pub const GATEWAY_SHARDS_MAX: u64 = 64;
 /// The way to a gateway and back, beyond the time that it gives the stores.
 pub const GATEWAY_WAY_MS: u64 = 250;
+/// Statements that a kept connection has prepared: the edge has about a dozen.
+pub const PG_PREPARED_MAX: usize = 32;
 /// Connections to a store that wait in one place for their next exchange.
 pub const KEPT_LINKS_MAX: usize = 32;
 /// Servers, and what lies between, hang up on those that say nothing for a minute or more.

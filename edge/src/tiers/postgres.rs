@@ -82,8 +82,8 @@ WHERE returns.order_id = EXCLUDED.order_id AND returns.user_id = EXCLUDED.user_i
 AND returns.product_id = EXCLUDED.product_id AND returns.reason = EXCLUDED.reason \
 RETURNING return_id, order_id, user_id, product_id, reason, status, created_at";
 
-/// Runs one statement over a new connection, and once more when the connection
-/// broke before the answer.
+/// Runs one statement over a connection that was kept or a new one, and once
+/// more over a new one when the connection broke before the answer.
 ///
 /// # Errors
 /// The caller's data is refused (4xx), or PostgreSQL is not set up, cannot be
@@ -97,16 +97,18 @@ pub async fn run<H: Host>(
     let reached = Rc::new(Cell::new(false));
     let outcome = {
         let attempts = async {
-            match attempt(host, settings, statement, &reached).await {
+            let kept = host.kept().map(|kept| &kept.postgres);
+            let kept = kept.and_then(|kept| kept.take(host.now_ms()));
+            match attempt(host, settings, statement, &reached, kept).await {
                 Err(Error::Store(_, Fault::Unreachable(_))) => {
                     if mutation::is(Mutation::IdForEachAttempt) {
                         let mut other = statement.clone();
                         if let Some(Some(id)) = other.parameters.first_mut() {
                             id.push('x');
                         }
-                        return attempt(host, settings, &other, &reached).await;
+                        return attempt(host, settings, &other, &reached, None).await;
                     }
-                    attempt(host, settings, statement, &reached).await
+                    attempt(host, settings, statement, &reached, None).await
                 }
                 outcome => outcome,
             }
@@ -131,14 +133,18 @@ async fn attempt<H: Host>(
     settings: &Settings,
     statement: &Statement,
     reached: &Rc<Cell<bool>>,
+    kept: Option<Link<H, Connection>>,
 ) -> Result<Rows, Error> {
     let postgres = settings.postgres()?;
     let failed = |fault| Error::Store(Store::Postgres, fault);
-    let kept = host.kept().map(|kept| &kept.postgres);
-    let link = match kept.and_then(|kept| kept.take(host.now_ms())) {
+    let was_kept = kept.is_some();
+    let link = match kept {
         Some(link) => link,
         None => {
-            let machine = Connection::new(postgres.login.clone());
+            let mut machine = Connection::new(postgres.login.clone());
+            if host.kept().is_some() {
+                machine = machine.preparing_statements();
+            }
             Link::open(host, &postgres.address, tls(postgres), machine)
                 .await
                 .map_err(failed)?
@@ -157,14 +163,14 @@ async fn attempt<H: Host>(
     link.run(host).await.map_err(failed)?;
     let answer = link.machine.take_answer();
     match answer {
-        Some(Err(error)) if error.is_fatal() => Err(failed(Fault::Unreachable(format!(
-            "the server hung up: {error}"
-        )))),
+        Some(Err(error)) if error.is_fatal() || was_kept && is_of_session(&error) => Err(failed(
+            Fault::Unreachable(format!("the server hung up: {error}")),
+        )),
         Some(answer) => {
-            if let (Some(kept), Some(link)) = (kept, guard.link.take())
+            if let (Some(kept), Some(link)) = (host.kept(), guard.link.take())
                 && is_worth_keeping(&answer)
             {
-                kept.give(link, host.now_ms());
+                kept.postgres.give(link, host.now_ms());
             }
             answer.map_err(|error| judge(&error))
         }
@@ -172,6 +178,16 @@ async fn attempt<H: Host>(
             "the statement has no answer".to_owned(),
         ))),
     }
+}
+
+/// Whether a new session may do what an old one could not, and did not: a pooler
+/// gave us another server without our prepared statements (26000, 42P05), the
+/// table has changed since (0A000), or only the old session is read-only (25006).
+fn is_of_session(error: &ServerError) -> bool {
+    matches!(
+        error.sqlstate.as_str(),
+        "26000" | "42P05" | "0A000" | "25006"
+    )
 }
 
 /// After an error that is not about the caller's data, a new connection finds

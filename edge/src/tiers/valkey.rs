@@ -208,28 +208,39 @@ pub async fn ask<H: Host>(
     let failed = |fault| Error::Store(Store::Valkey, fault);
     let exchange = async {
         let kept = host.kept().map(|kept| &kept.valkey);
-        let mut link = match kept.and_then(|kept| kept.take(host.now_ms())) {
-            Some(link) => link,
-            None => {
-                let machine = Connection::new(valkey.login.clone());
-                Link::open(host, &valkey.address, valkey.tls, machine).await?
+        if let Some(link) = kept.and_then(|kept| kept.take(host.now_ms())) {
+            match exchange(host, link, commands.clone()).await {
+                // Closed while it was idle, which we learn only now. What each of our
+                // commands leaves behind is the same when it runs once more.
+                Err(Fault::Unreachable(_)) => {}
+                outcome => return outcome,
             }
-        };
-        link.machine.submit(commands);
-        link.run(host).await?;
-        let replies = link
-            .machine
-            .take_replies()
-            .ok_or_else(|| Fault::Unavailable("the flight has no replies".to_owned()))?;
-        if let Some(kept) = kept {
-            kept.give(link, host.now_ms());
         }
-        Ok(replies)
+        let machine = Connection::new(valkey.login.clone());
+        let link = Link::open(host, &valkey.address, valkey.tls, machine).await?;
+        exchange(host, link, commands).await
     };
     match select(pin!(exchange), pin!(host.sleep(deadline_ms))).await {
         Either::Left((outcome, _)) => outcome.map_err(failed),
         Either::Right(_) => Err(failed(Fault::TimedOut)),
     }
+}
+
+async fn exchange<H: Host>(
+    host: &H,
+    mut link: Link<H, Connection>,
+    commands: Vec<Command>,
+) -> Result<Vec<Reply>, Fault> {
+    link.machine.submit(commands);
+    link.run(host).await?;
+    let replies = link
+        .machine
+        .take_replies()
+        .ok_or_else(|| Fault::Unavailable("the flight has no replies".to_owned()))?;
+    if let Some(kept) = host.kept() {
+        kept.valkey.give(link, host.now_ms());
+    }
+    Ok(replies)
 }
 
 /// An error reply as an error: the store is there and cannot serve.

@@ -16,7 +16,7 @@ use super::answer::{Progress, Rows, ServerError};
 use super::authentication::{Authentication, Next};
 use super::frame::Frames;
 use super::{Login, SslMode, Statement, encryption};
-use crate::limits::PG_STARTUP_MESSAGES_MAX;
+use crate::limits::{PG_PREPARED_MAX, PG_STARTUP_MESSAGES_MAX};
 use crate::wire::{Machine, WITHHELD, Wants, WireError, gives_away};
 
 /// The protocol counts parameters in 16 bits ("Bind").
@@ -57,6 +57,11 @@ pub struct Connection {
     statements_in_output: usize,
     statements_sent: usize,
     progress: Progress,
+    /// Statements that the server has under the names of their places here. None:
+    /// this connection is not kept, and none would be used again.
+    prepared: Option<Vec<&'static str>>,
+    /// The one that will be among them when the server has parsed it.
+    preparing: Option<&'static str>,
     answers: VecDeque<Result<Rows, ServerError>>,
     /// Process and secret, for a CancelRequest.
     backend_key: Option<(i32, i32)>,
@@ -76,6 +81,8 @@ impl Connection {
             statements_in_output: 0,
             statements_sent: 0,
             progress: Progress::default(),
+            prepared: None,
+            preparing: None,
             answers: VecDeque::new(),
             backend_key: None,
             login,
@@ -87,6 +94,13 @@ impl Connection {
             }
         }
         connection
+    }
+
+    /// For a connection that is kept: the server parses each statement once
+    /// ("Extended Query", named prepared statements).
+    pub fn preparing_statements(mut self) -> Self {
+        self.prepared = Some(Vec::new());
+        self
     }
 
     /// Queues a statement: Parse, Bind, Describe, Execute, Sync in one flight.
@@ -102,17 +116,31 @@ impl Connection {
             return Err(why.clone());
         }
         check_size(statement)?;
+        let outstanding = self.statements_held + self.statements_in_output + self.statements_sent;
+        let known = self.prepared.as_ref().filter(|_| outstanding == 0);
+        let preparation = known.map_or(Preparation::None, |known| {
+            match known.iter().position(|sql| *sql == statement.sql) {
+                Some(place) => Preparation::Known(place),
+                None if known.len() < PG_PREPARED_MAX => Preparation::New(known.len()),
+                None => Preparation::None,
+            }
+        });
         let (buffer, count) = if self.released {
             (&mut self.output, &mut self.statements_in_output)
         } else {
             (&mut self.held, &mut self.statements_held)
         };
         let before = buffer.len();
-        if write_statement(statement, buffer).is_err() {
+        if write_statement(statement, preparation, buffer).is_err() {
             buffer.truncate(before);
             return Err(WireError::Protocol("a statement that cannot be sent"));
         }
         *count += 1;
+        match preparation {
+            Preparation::None => {}
+            Preparation::New(_) => self.preparing = Some(statement.sql),
+            Preparation::Known(_) => self.progress = Progress::Bind,
+        }
         Ok(())
     }
 
@@ -287,10 +315,16 @@ impl Connection {
                 let answer = answer.map_err(|error| self.showable(error));
                 self.answers.push_back(answer);
                 self.statements_sent -= 1;
+                self.preparing = None;
                 self.frames.start_over();
                 Ok(())
             }
             message => {
+                if matches!(message, Message::ParseComplete)
+                    && let (Some(known), Some(sql)) = (&mut self.prepared, self.preparing.take())
+                {
+                    known.push(sql);
+                }
                 self.progress = mem::take(&mut self.progress).advance(message)?;
                 Ok(())
             }
@@ -379,11 +413,32 @@ fn check_size(statement: &Statement) -> Result<(), WireError> {
 }
 
 /// The unnamed statement in the unnamed portal, all in text format.
-fn write_statement(statement: &Statement, buffer: &mut BytesMut) -> io::Result<()> {
-    frontend::parse("", statement.sql, [], buffer)?;
+/// What the server knows of a statement.
+#[derive(Clone, Copy)]
+enum Preparation {
+    /// Nothing, and it is to forget it again.
+    None,
+    /// Nothing yet, but from now on by this number.
+    New(usize),
+    /// It has it by this number.
+    Known(usize),
+}
+
+fn write_statement(
+    statement: &Statement,
+    preparation: Preparation,
+    buffer: &mut BytesMut,
+) -> io::Result<()> {
+    let name = match preparation {
+        Preparation::None => String::new(),
+        Preparation::New(number) | Preparation::Known(number) => format!("s{number}"),
+    };
+    if !matches!(preparation, Preparation::Known(_)) {
+        frontend::parse(&name, statement.sql, [], buffer)?;
+    }
     frontend::bind(
         "",
-        "",
+        &name,
         [],
         &statement.parameters,
         |parameter, buffer| {

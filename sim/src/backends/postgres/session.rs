@@ -1,7 +1,9 @@
 //! One connection: start-up, then statements and their answers in order.
 //!
 //! Knows the flow of "Extended Query" and what a broken stream of messages
-//! leads to. There is only the unnamed statement and the unnamed portal.
+//! leads to. There is only the unnamed portal.
+
+use std::collections::HashMap;
 
 use super::super::taken_from;
 use super::message::{Body, write, write_error, write_string};
@@ -30,6 +32,8 @@ enum Phase {
 pub struct Session {
     phase: Phase,
     statement: Option<Statement>,
+    /// Those that last as long as the session.
+    named: HashMap<Vec<u8>, Statement>,
     /// What Bind made. Execute takes what it executes, and leaves the statement
     /// for a Describe that comes later.
     portal: Option<(Statement, Option<Portal>)>,
@@ -48,6 +52,7 @@ impl Session {
         Self {
             phase: Phase::Startup,
             statement: None,
+            named: HashMap::new(),
             portal: None,
             input: Vec::new(),
             output: Vec::new(),
@@ -172,28 +177,52 @@ impl Session {
     fn parse(&mut self, mut body: Body<'_>) -> Result<(), Refusal> {
         let name = body.string()?;
         let text = body.string()?;
-        if !name.is_empty() {
-            return Err(unsupported("named statements"));
+        if self.named.contains_key(name) {
+            let message = format!(
+                "prepared statement \"{}\" already exists",
+                name.escape_ascii()
+            );
+            return Err(Refusal::new("42P05", message));
         }
         if body.int16()? > 0 {
             return Err(unsupported("parameter types from the client"));
         }
-        self.statement = None;
-        self.statement = Some(Statement::of_text(text).ok_or_else(|| {
+        if name.is_empty() {
+            self.statement = None;
+        }
+        let statement = Statement::of_text(text).ok_or_else(|| {
             Refusal::new("42601", "syntax error: this is no statement of the edge")
-        })?);
+        })?;
+        if name.is_empty() {
+            self.statement = Some(statement);
+        } else {
+            self.named.insert(name.to_owned(), statement);
+        }
         write(&mut self.output, b'1', |_| ());
         Ok(())
     }
 
     fn bind(&mut self, mut body: Body<'_>) -> Result<(), Refusal> {
         let (portal, name) = (body.string()?, body.string()?);
-        if !portal.is_empty() || !name.is_empty() {
+        if !portal.is_empty() {
             return Err(unsupported("named portals"));
         }
-        let statement = self
-            .statement
-            .ok_or_else(|| Refusal::new("26000", "unnamed prepared statement does not exist"))?;
+        let statement = if name.is_empty() {
+            self.statement
+        } else {
+            self.named.get(name).copied()
+        };
+        let statement = statement.ok_or_else(|| {
+            let message = if name.is_empty() {
+                "unnamed prepared statement does not exist".to_owned()
+            } else {
+                format!(
+                    "prepared statement \"{}\" does not exist",
+                    name.escape_ascii()
+                )
+            };
+            Refusal::new("26000", message)
+        })?;
         expect_text_formats(&mut body)?;
         let count = body.int16()?;
         if count != statement.parameters() {

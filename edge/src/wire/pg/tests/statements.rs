@@ -310,3 +310,38 @@ fn what_the_protocol_cannot_carry_is_not_submitted() {
 fn terminate_is_the_message() {
     assert_eq!(Connection::terminate()[..], *b"X\0\0\0\x04");
 }
+
+#[test]
+fn a_kept_connection_has_each_statement_parsed_once() {
+    let (mut connection, _) = ready();
+    connection = connection.preparing_statements();
+    let parsed = |sent: &[u8]| sent.first() == Some(&b'P');
+    let named = |sent: &[u8], name: &str| {
+        let bind = [&[0], name.as_bytes(), &[0]].concat();
+        sent.windows(bind.len()).any(|part| part == bind)
+    };
+    let mut ask = |sql: &'static str, answer: Vec<u8>| {
+        connection.submit(&statement(sql, &[])).unwrap();
+        let sent = connection.take_output();
+        for byte in answer {
+            connection.handle_input(&[byte]).unwrap();
+        }
+        (sent, connection.take_answer().unwrap().is_ok())
+    };
+    let known = || select_one("a").split_off(parse_complete().len());
+
+    let (sent, is_good) = ask("SELECT 1", select_one("a"));
+    assert!(parsed(&sent) && named(&sent, "s0") && is_good);
+    let (sent, is_good) = ask("SELECT 1", known());
+    assert!(!parsed(&sent) && named(&sent, "s0") && is_good);
+
+    // What the server could not parse it does not have.
+    let refused = [error("ERROR", "42601", "no"), ready_for_query()].concat();
+    let (sent, is_good) = ask("SELECT 2", refused);
+    assert!(parsed(&sent) && named(&sent, "s1") && !is_good);
+    // What it could not execute it has all the same.
+    let (sent, is_good) = ask("SELECT 2", failing("ERROR", "22003"));
+    assert!(parsed(&sent) && named(&sent, "s1") && !is_good);
+    let (sent, is_good) = ask("SELECT 2", known());
+    assert!(!parsed(&sent) && named(&sent, "s1") && is_good);
+}
