@@ -14,8 +14,11 @@ export const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const BUILD = `${ROOT}edge/build`;
 const SIM = `${ROOT}target/debug/sim`;
 
-/** BACKEND=gateway runs any test with the gateway between the edge and the stores. */
-const chosen = process.env.BACKEND ? { BACKEND: process.env.BACKEND } : {};
+/**
+ * BACKEND=gateway runs any test with a gateway between the edge and the stores. One, so that what a
+ * test waits for (a breaker that is closed again) is so for all that it asks.
+ */
+const chosen = process.env.BACKEND ? { BACKEND: process.env.BACKEND, GATEWAY_SHARDS: process.env.GATEWAY_SHARDS ?? "1" } : {};
 
 /**
  * The built Wasm in workerd itself, without wrangler's proxy before it. `settings` are its

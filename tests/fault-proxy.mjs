@@ -26,12 +26,13 @@ const SLOW_MS = 5_000;
  *   "reset" or an "end". What the client had sent by then still reaches the store.
  * - `each_ms`, `piece_bytes`: a pause before each piece of a reply, and how large a piece is.
  * - `garbled_from`: from this byte on a reply is noise.
- * - `held`: { word, reached, until }: from the moment the client says `word`, which calls
- *   `reached`, replies wait for `until`.
  *
  * A function of the first bytes may give these instead.
+ *
+ * `hold.now`, at any time: { word, reached, until }: from the moment a client says `word`, which
+ * calls `reached`, replies to it wait for `until`.
  */
-export const passing = (port, fault = {}) => (peer) => {
+export const passing = (port, fault = {}, hold = {}) => (peer) => {
   const client = peer.socket;
   const real = net.connect({ port, host: "127.0.0.1", noDelay: true });
   let is_cut = false;
@@ -70,10 +71,11 @@ export const passing = (port, fault = {}) => (peer) => {
     real.write(bytes.subarray(0, budgets.client_bytes));
     budgets.client_bytes -= bytes.length;
     if (budgets.client_bytes <= 0) return cut();
-    if (budgets.held && !waits && peer.received.includes(budgets.held.word)) {
+    const held = hold.now;
+    if (held && !waits && bytes.includes(held.word)) {
       waits = true;
-      queue = queue.then(() => budgets.held.until);
-      budgets.held.reached();
+      queue = queue.then(() => held.until).then(() => void (waits = false));
+      held.reached();
     }
   });
   real.on("data", (bytes) => {
@@ -101,12 +103,14 @@ const isCancel = (bytes) => bytes.length === 16 && bytes.subarray(0, 8).equals(C
 
 /** A proxy before the store at `target`, which passes everything on at first. */
 export async function faultProxy(target) {
-  const through = passing(target);
+  const hold = {};
+  const through = passing(target, {}, hold);
   const proxy = await scripted(through);
   proxy.target = target;
-  /** The store is there again. */
+  /** The store is there again, for new connections: those that met the fault are reset. */
   proxy.heal = async () => {
     proxy.script = through;
+    proxy.reset();
     await proxy.accept();
   };
   /** From now on connections meet this fault; those that are open are reset. */
@@ -133,9 +137,9 @@ export async function faultProxy(target) {
     let let_go, came;
     const until = new Promise((resolve) => (let_go = resolve));
     const reached = new Promise((resolve) => (came = resolve));
-    proxy.fail({ held: { word, reached: came, until } });
+    hold.now = { word, reached: came, until };
     const release = () => {
-      proxy.script = through;
+      hold.now = undefined;
       let_go();
     };
     return { reached, release };

@@ -63,12 +63,12 @@ describe("the first of two connections is cut after each byte of an order", () =
         for (let at = lane; at <= length; at += LANES) {
           const product = `${direction} ${at}`;
           let is_first = true;
-          proxy.script = passing(proxy.target, () => {
+          proxy.fail(passing(proxy.target, () => {
             if (!is_first) return {};
             is_first = false;
             cuts += 1;
             return { [direction]: at, cut: Math.floor(at / LANES) % 2 ? "reset" : "end" };
-          });
+          }));
           const answer = await place(edge, product, at % 3 ? {} : { "Idempotency-Key": product });
           answers.push({ product, answer });
         }

@@ -8,15 +8,21 @@
 use std::cell::OnceCell;
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{self, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::task::AtomicWaker;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::oneshot;
+use worker::wasm_bindgen::{self, JsValue, prelude::wasm_bindgen};
+use worker::wasm_bindgen_futures::future_to_promise;
 use worker::{
     Context, DurableObject, Env, Headers, Method, RequestInit, SecureTransport, Socket, State,
-    durable_object, js_sys,
+    durable_object, js_sys, web_sys, worker_sys,
 };
 
 use crate::host::{Address, Body, Host, Tls};
@@ -121,26 +127,80 @@ fn lookup(env: &Env, name: &str) -> Option<String> {
     env.var(name).ok().map(|value| value.to_string())
 }
 
-/// Answers within `waitUntil`: the platform drops what a request awaits when its
-/// client goes away, and what is dropped there frees no memory, closes no
-/// connection and sends no invalidation. Deadlines end the work soon enough.
-#[worker::event(fetch)]
-async fn fetch(
-    request: worker::Request,
-    env: Env,
-    context: Context,
-) -> worker::Result<worker::Response> {
+/// Answers at once, without a promise, when L1 has the answer: its future is
+/// ready when it is first looked at, because nothing in it waits.
+///
+/// Written out and not by `worker::event`, which makes a promise of everything.
+#[wasm_bindgen]
+#[must_use]
+pub fn fetch(request: web_sys::Request, env: Env, context: worker_sys::Context) -> JsValue {
     let isolate = ISOLATE.with(|cell| {
         let made = || Rc::new(Isolate::new(Settings::read(&|name| lookup(&env, name))));
         Rc::clone(cell.get_or_init(made))
     });
+    let context = Context::new(context);
     let host = Workers {
         place: Rc::new(Place::Request { context, env }),
     };
-    within(&host.clone(), async move {
-        Ok(route::answer(host, isolate, read(request).await?).await)
-    })
-    .await
+    let defers = host.clone();
+    let mut work = Begun::new(async move {
+        let request = read(request).await?;
+        Ok(route::answer(host, isolate, request).await)
+    });
+    match (&mut work).now_or_never() {
+        Some(answer) => finished(answer.map(written)),
+        None => future_to_promise(async move {
+            let answer = within(&defers, work).await;
+            Ok(finished(answer))
+        })
+        .into(),
+    }
+}
+
+/// Work that was looked at before anybody could be woken. The platform's timers
+/// remember who looked first, so that it is always the same, which passes on.
+struct Begun<F> {
+    work: Pin<Box<F>>,
+    alarm: Arc<Alarm>,
+}
+
+#[derive(Default)]
+struct Alarm(AtomicWaker);
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.0.wake();
+    }
+}
+
+impl<F: Future> Begun<F> {
+    fn new(work: F) -> Self {
+        Self {
+            work: Box::pin(work),
+            alarm: Arc::default(),
+        }
+    }
+}
+
+impl<F: Future> Future for Begun<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<F::Output> {
+        self.alarm.0.register(context.waker());
+        let alarm = Waker::from(Arc::clone(&self.alarm));
+        self.work
+            .as_mut()
+            .poll(&mut task::Context::from_waker(&alarm))
+    }
+}
+
+fn finished(response: worker::Result<web_sys::Response>) -> JsValue {
+    response
+        .unwrap_or_else(|error| {
+            worker::console_error!("{error}");
+            js::respond(500, "Content-Type\ntext/plain", b"INTERNAL SERVER ERROR")
+        })
+        .into()
 }
 
 /// The gateway: a place near the stores that keeps the connections to them.
@@ -164,7 +224,7 @@ impl DurableObject for Gateway {
 
     async fn fetch(&self, request: worker::Request) -> worker::Result<worker::Response> {
         let (host, isolate) = (self.host.clone(), Rc::clone(&self.isolate));
-        within(&self.host, async move {
+        let work = async move {
             let age_ms_max = request.headers().get(AGE_MS_MAX)?;
             let target = request.headers().get(TARGET)?.unwrap_or_default();
             let (path, query) = split(&target);
@@ -172,38 +232,38 @@ impl DurableObject for Gateway {
                 path,
                 query,
                 age_ms_max: age_ms_max.and_then(|text| text.parse().ok()),
-                ..read(request).await?
+                ..read(Clone::clone(request.inner().as_ref())).await?
             };
             Ok(gateway::serve(host, isolate, request).await)
-        })
-        .await
+        };
+        within(&self.host, work).await.map(Into::into)
     }
 }
 
-/// Runs work that goes on when nobody waits for its answer any longer.
+/// Runs work that goes on when nobody waits for its answer any longer: the
+/// platform drops what a request awaits when its client goes away, and what is
+/// dropped there frees no memory, closes no connection and sends no
+/// invalidation. Deadlines end the work soon enough.
 async fn within(
     host: &Workers,
     work: impl Future<Output = worker::Result<Response>> + 'static,
-) -> worker::Result<worker::Response> {
+) -> worker::Result<web_sys::Response> {
     let (sender, receiver) = oneshot::channel();
     host.defer(async move {
         // A client that is gone reads no answer.
-        let _ = sender.send(work.await.and_then(written));
+        let _ = sender.send(work.await.map(written));
     });
     receiver.await.map_err(|error| error.to_string())?
 }
 
-fn written(answer: Response) -> worker::Result<worker::Response> {
-    let headers = Headers::new();
+fn written(answer: Response) -> web_sys::Response {
+    let mut headers = String::with_capacity(512);
     for (name, value) in &answer.headers {
-        headers.set(name, value)?;
+        for part in [*name, "\n", value, "\n"] {
+            headers.push_str(part);
+        }
     }
-    let response = if answer.body.is_empty() {
-        worker::Response::empty()?
-    } else {
-        worker::Response::from_bytes(answer.body.to_vec())?
-    };
-    Ok(response.with_status(answer.status).with_headers(headers))
+    js::respond(answer.status, &headers, &answer.body)
 }
 
 /// Hands a request on to a gateway. The operator says where it is to live.
@@ -242,28 +302,32 @@ async fn relay(env: &Env, shard: u64, request: Request) -> worker::Result<Respon
     })
 }
 
-async fn read(mut request: worker::Request) -> worker::Result<Request> {
+async fn read(request: web_sys::Request) -> worker::Result<Request> {
+    let opening = js::opening(&request);
+    let mut lines = opening.split('\n');
+    let mut line = || lines.next().unwrap_or_default();
+    let method = line().to_owned();
     // As it came: a parsed URL would have its dot segments resolved.
-    let url = request.inner().url();
-    let target = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+    let url = line();
+    let target = url.split_once("://").map_or(url, |(_, rest)| rest);
     let target = target
         .find('/')
         .map_or("/", |slash| target.split_at(slash).1);
     let (path, query) = split(target);
-    let header = |name: &str| request.headers().get(name).ok().flatten();
+    let mut header = || line().strip_prefix('=').map(str::to_owned);
     let mut ours = Request {
-        method: request.inner().method(),
+        method,
         path,
         query,
-        content_type: header("content-type"),
-        origin: header("origin"),
-        if_none_match: header("if-none-match"),
-        idempotency_key: header("idempotency-key"),
+        if_none_match: header(),
+        origin: header(),
+        content_type: header(),
+        idempotency_key: header(),
         body: Some(Bytes::new()),
         age_ms_max: None,
     };
-    if ours.method != "GET" && ours.method != "HEAD" && request.inner().body().is_some() {
-        ours.body = body(&mut request).await?;
+    if ours.method != "GET" && ours.method != "HEAD" && request.body().is_some() {
+        ours.body = body(worker::Request::from(request)).await?;
     }
     Ok(ours)
 }
@@ -273,7 +337,7 @@ fn split(target: &str) -> (String, String) {
     (path.to_owned(), query.to_owned())
 }
 
-async fn body(request: &mut worker::Request) -> worker::Result<Option<Bytes>> {
+async fn body(mut request: worker::Request) -> worker::Result<Option<Bytes>> {
     let mut stream = request.stream()?;
     let mut body = Body::default();
     while let Some(chunk) = stream.next().await {
@@ -282,4 +346,39 @@ async fn body(request: &mut worker::Request) -> worker::Result<Option<Bytes>> {
         }
     }
     Ok(body.finish())
+}
+
+/// What would take many calls between Wasm and JavaScript, each in one.
+mod js {
+    use worker::wasm_bindgen::{self, prelude::wasm_bindgen};
+    use worker::web_sys::{Request, Response};
+
+    #[wasm_bindgen(inline_js = r#"
+        const NAMES = ["if-none-match", "origin", "content-type", "idempotency-key"];
+
+        export function opening(request) {
+            const { headers } = request;
+            let lines = `${request.method}\n${request.url}`;
+            for (const name of NAMES) {
+                const value = headers.get(name);
+                lines += value === null ? "\n" : `\n=${value}`;
+            }
+            return lines;
+        }
+
+        export function respond(status, lines, body) {
+            const parts = lines.split("\n");
+            const headers = {};
+            for (let n = 0; n + 1 < parts.length; n += 2) headers[parts[n]] = parts[n + 1];
+            // A copy, because the memory of Wasm moves; 204 and 304 have no body at all.
+            return new Response(body.length > 0 ? body.slice() : null, { status, headers });
+        }
+    "#)]
+    extern "C" {
+        /// The method, the URL, and the headers of NAMES, a line each; one that is there
+        /// begins with `=`.
+        pub fn opening(request: &Request) -> String;
+        /// Headers are lines too: a name, its value, and so on.
+        pub fn respond(status: u16, lines: &str, body: &[u8]) -> Response;
+    }
 }

@@ -99,7 +99,14 @@ pub async fn run<H: Host>(
         let attempts = async {
             let kept = host.kept().map(|kept| &kept.postgres);
             let kept = kept.and_then(|kept| kept.take(host.now_ms()));
-            match attempt(host, settings, statement, &reached, kept).await {
+            if let Some(link) = kept {
+                match attempt(host, settings, statement, &reached, Some(link)).await {
+                    // Closed while it was idle, most likely: as if it had not been there.
+                    Err(Error::Store(_, Fault::Unreachable(_))) => {}
+                    outcome => return outcome,
+                }
+            }
+            match attempt(host, settings, statement, &reached, None).await {
                 Err(Error::Store(_, Fault::Unreachable(_))) => {
                     if mutation::is(Mutation::IdForEachAttempt) {
                         let mut other = statement.clone();
