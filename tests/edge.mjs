@@ -23,9 +23,10 @@ const chosen = process.env.BACKEND ? { BACKEND: process.env.BACKEND, GATEWAY_SHA
 /**
  * The built Wasm in workerd itself, without wrangler's proxy before it. `settings` are its
  * variables by name; `roots` are certificates (PEM) that it trusts beside the usual ones;
- * `hyperdrive` is the URL of a PostgreSQL that the binding of that name leads to.
+ * `hyperdrive` is the URL of a PostgreSQL that the binding of that name leads to; `script` is
+ * a Worker in one JavaScript file, with Node's modules, that takes the place of the edge.
  */
-export async function workerd(settings = {}, { roots = [], hyperdrive } = {}) {
+export async function workerd(settings = {}, { roots = [], hyperdrive, script } = {}) {
   const date = /^compatibility_date = "(.*)"$/m.exec(await readFile(`${ROOT}wrangler.toml`, "utf8"))[1];
   const directory = await mkdtemp(join(tmpdir(), "shepherd-edge-workerd-"));
   const bindings = Object.entries({ ...chosen, ...settings }).map(([name, value]) => `(name = ${text(name)}, text = ${text(value)})`);
@@ -37,16 +38,20 @@ export async function workerd(settings = {}, { roots = [], hyperdrive } = {}) {
     bindings.push(`(name = "HYPERDRIVE", hyperdrive = (designator = "hyperdrive", scheme = ${text(protocol.slice(0, -1))},
       database = ${text(pathname.slice(1))}, user = ${text(username)}, password = ${text(password)}))`);
   }
+  const modules = script
+    ? [`(name = "index.js", esModule = embed ${text(script)})`]
+    : [
+        `(name = "index.js", esModule = embed ${text(`${BUILD}/index.js`)})`,
+        `(name = "index_bg.wasm", wasm = embed ${text(`${BUILD}/index_bg.wasm`)})`,
+      ];
   await writeFile(join(directory, "config.capnp"), `
     using Workerd = import "/workerd/workerd.capnp";
     const config :Workerd.Config = (
       services = [
         (name = "edge", worker = (
-          modules = [
-            (name = "index.js", esModule = embed ${text(`${BUILD}/index.js`)}),
-            (name = "index_bg.wasm", wasm = embed ${text(`${BUILD}/index_bg.wasm`)}),
-          ],
+          modules = [${modules.join(", ")}],
           compatibilityDate = ${text(date)},
+          ${script ? 'compatibilityFlags = ["nodejs_compat"],' : ""}
           bindings = [${bindings.join(", ")}],
           durableObjectNamespaces = [(className = "Gateway", uniqueKey = "shepherd-edge-gateway", enableSql = true)],
           durableObjectStorage = (inMemory = void),
@@ -77,6 +82,14 @@ export async function workerd(settings = {}, { roots = [], hyperdrive } = {}) {
 const text = (string) => JSON.stringify(string).replace(/\\u[0-9a-f]{4}/gi, (escape) => {
   throw new Error(`cannot write ${escape} in a configuration`);
 });
+
+/** A Node.js program that says on its first line at which port it listens; it sees no variables but `settings`. */
+export async function server(program, settings = {}) {
+  const child = spawn("node", [program], { env: { PATH: process.env.PATH, NODE_ENV: "production", ...settings }, stdio: ["ignore", "pipe", "pipe"] });
+  const { lines, ended } = watch(child, program, [child.stderr]);
+  const [port] = await Promise.race([once(createInterface({ input: child.stdout }), "line"), ended]);
+  return { name: program, url: `http://127.0.0.1:${port}`, pid: child.pid, log: () => lines.join("\n"), close: () => end(child) };
+}
 
 /** The native build of the same code (`sim serve`); it sees no variables but `settings`. */
 export async function native(settings = {}) {
