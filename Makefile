@@ -14,7 +14,8 @@ faults:
 	@. scripts/env && scripts/build && cargo build --quiet --package sim && node --test tests/faults/*.test.mjs
 soak:
 	@scripts/soak
+# Some 15 minutes; QUICK=1 a short look, JSON=… keeps the numbers.
 bench:
-	@cargo bench --package shepherd-edge
+	@scripts/bench $(if $(QUICK),--quick) $(if $(JSON),--json=$(JSON))
 fuzz:
 	@scripts/fuzz

@@ -13,7 +13,7 @@ import { ROOT, server, workerd } from "../tests/edge.mjs";
 const PEERS = `${ROOT}benches/peers`;
 
 /** A peer that is a Worker, bundled for the platform as wrangler would. */
-const bundled = (file) => async (settings) => {
+const bundled = (file) => async (settings, options) => {
   const directory = await mkdtemp(join(tmpdir(), "shepherd-edge-peer-"));
   const outfile = join(directory, "index.js");
   await build({
@@ -30,14 +30,14 @@ const bundled = (file) => async (settings) => {
     banner: { js: 'import { createRequire } from "node:module"; const require = createRequire("/");' },
     logLevel: "error",
   });
-  const peer = await workerd(settings, { script: outfile });
+  const peer = await workerd(settings, { ...options, script: outfile });
   await rm(directory, { recursive: true });
   return peer;
 };
 
 export const CONTESTANTS = {
   bare: bundled("bare.mjs"),
-  edge: (settings) => workerd(settings),
+  edge: (settings, options) => workerd(settings, options),
   hono: bundled("hono.mjs"),
   express: (settings) => server(`${PEERS}/express.mjs`, settings),
 };

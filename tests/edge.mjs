@@ -24,9 +24,10 @@ const chosen = process.env.BACKEND ? { BACKEND: process.env.BACKEND, GATEWAY_SHA
  * The built Wasm in workerd itself, without wrangler's proxy before it. `settings` are its
  * variables by name; `roots` are certificates (PEM) that it trusts beside the usual ones;
  * `hyperdrive` is the URL of a PostgreSQL that the binding of that name leads to; `script` is
- * a Worker in one JavaScript file, with Node's modules, that takes the place of the edge.
+ * a Worker in one JavaScript file, with Node's modules, that takes the place of the edge;
+ * `inspector` is a port for V8's inspector.
  */
-export async function workerd(settings = {}, { roots = [], hyperdrive, script } = {}) {
+export async function workerd(settings = {}, { roots = [], hyperdrive, script, inspector } = {}) {
   const date = /^compatibility_date = "(.*)"$/m.exec(await readFile(`${ROOT}wrangler.toml`, "utf8"))[1];
   const directory = await mkdtemp(join(tmpdir(), "shepherd-edge-workerd-"));
   const bindings = Object.entries({ ...chosen, ...settings }).map(([name, value]) => `(name = ${text(name)}, text = ${text(value)})`);
@@ -65,17 +66,24 @@ export async function workerd(settings = {}, { roots = [], hyperdrive, script } 
       sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "edge")],
     );`);
   // The control descriptor says which port it got.
-  const child = spawn("workerd", ["serve", "--import-path=/", "--control-fd=3", join(directory, "config.capnp")], {
+  const debugged = inspector ? [`--inspector-addr=127.0.0.1:${inspector}`] : [];
+  const child = spawn("workerd", ["serve", "--import-path=/", "--control-fd=3", ...debugged, join(directory, "config.capnp")], {
     stdio: ["ignore", "pipe", "pipe", "pipe"],
   });
   const { lines, ended } = watch(child, "workerd", [child.stdout, child.stderr]);
   const control = createInterface({ input: child.stdio[3] });
-  const [event] = await Promise.race([once(control, "line"), ended]);
+  const listens = new Promise((resolve) => {
+    control.on("line", (line) => {
+      const { event, port } = JSON.parse(line);
+      if (event === "listen") resolve(port);
+    });
+  });
+  const port = await Promise.race([listens, ended]);
   const close = async () => {
     await end(child);
     await rm(directory, { recursive: true });
   };
-  return { name: "Wasm in workerd", url: `http://127.0.0.1:${JSON.parse(event).port}`, pid: child.pid, log: () => lines.join("\n"), close };
+  return { name: "Wasm in workerd", url: `http://127.0.0.1:${port}`, pid: child.pid, log: () => lines.join("\n"), close };
 }
 
 /** A string as Cap'n Proto writes one; its escapes are JSON's, but for those of UTF-16. */
