@@ -38,6 +38,7 @@ const bundled = (file) => async (settings, options) => {
 export const CONTESTANTS = {
   bare: bundled("bare.mjs"),
   edge: (settings, options) => workerd(settings, options),
+  "edge, gateway": (settings, options) => workerd({ ...settings, BACKEND: "gateway", GATEWAY_SHARDS: "1" }, options),
   hono: bundled("hono.mjs"),
   express: (settings) => server(`${PEERS}/express.mjs`, settings),
 };

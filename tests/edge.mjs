@@ -31,7 +31,11 @@ export async function workerd(settings = {}, { roots = [], hyperdrive, script, i
   const date = /^compatibility_date = "(.*)"$/m.exec(await readFile(`${ROOT}wrangler.toml`, "utf8"))[1];
   const directory = await mkdtemp(join(tmpdir(), "shepherd-edge-workerd-"));
   const bindings = Object.entries({ ...chosen, ...settings }).map(([name, value]) => `(name = ${text(name)}, text = ${text(value)})`);
-  bindings.push(`(name = "GATEWAY", durableObjectNamespace = "Gateway")`);
+  const objects = script
+    ? ""
+    : `durableObjectNamespaces = [(className = "Gateway", uniqueKey = "shepherd-edge-gateway", enableSql = true)],
+       durableObjectStorage = (inMemory = void),`;
+  if (objects) bindings.push(`(name = "GATEWAY", durableObjectNamespace = "Gateway")`);
   const services = [];
   if (hyperdrive) {
     const { protocol, host, pathname, username, password } = new URL(hyperdrive);
@@ -54,8 +58,7 @@ export async function workerd(settings = {}, { roots = [], hyperdrive, script, i
           compatibilityDate = ${text(date)},
           ${script ? 'compatibilityFlags = ["nodejs_compat"],' : ""}
           bindings = [${bindings.join(", ")}],
-          durableObjectNamespaces = [(className = "Gateway", uniqueKey = "shepherd-edge-gateway", enableSql = true)],
-          durableObjectStorage = (inMemory = void),
+          ${objects}
         )),
         (name = "internet", network = (
           allow = ["public", "private"],
