@@ -9,13 +9,15 @@ use std::rc::Rc;
 use bytes::Bytes;
 use edge::route::{Request, Response, answer};
 
-use super::Chaos;
 use super::oracle::{Answered, Intent, Thing, number};
+use super::{Chaos, START_MS};
 
 /// Attempts of a client at one order.
 const ATTEMPTS_MAX: u32 = 5;
 /// Of a thousand requests, those whose client goes away.
 const CANCELLED: u64 = 50;
+/// Of a body, what stands in the trace.
+const TRACED_CHARS_MAX: usize = 240;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Deed {
@@ -89,6 +91,7 @@ async fn ask(chaos: &Chaos, place: usize, request: Request) -> Response {
         (nodes[place].place.clone(), Rc::clone(&nodes[place].isolate))
     };
     let what = format!("{place} {} {}", request.method, request.path);
+    let asked_ms = chaos.world.now_ms() - START_MS;
     // Counts also when its client goes away.
     let ended = Ended {
         chaos,
@@ -100,11 +103,22 @@ async fn ask(chaos: &Chaos, place: usize, request: Request) -> Response {
         400..=499 => 1,
         _ => 2,
     });
-    chaos.note(|| {
-        let body = String::from_utf8_lossy(&response.body);
-        format!("{what} -> {} {body}", response.status)
-    });
+    chaos.note(|| trace_line(&what, asked_ms, &response));
     response
+}
+
+/// What was answered, and which tiers say so.
+fn trace_line(what: &str, asked_ms: u64, response: &Response) -> String {
+    let headers: String = response
+        .headers
+        .iter()
+        .filter(|(name, _)| matches!(*name, "Cache-Status" | "Age"))
+        .map(|(name, text)| format!(" [{name}: {text}]"))
+        .collect();
+    let body = String::from_utf8_lossy(&response.body);
+    let body: String = body.chars().take(TRACED_CHARS_MAX).collect();
+    let status = response.status;
+    format!("{what}, asked at {asked_ms} ms -> {status}{headers} {body}")
 }
 
 struct Ended<'a> {
