@@ -4,8 +4,9 @@
 //!
 //! Invariants:
 //! - A load fills only when, since it began, nothing was written to its key and
-//!   no other load filled in its place: whose answer is older cannot be told,
-//!   and an isolate must not go back. See [`Flights::may_fill`].
+//!   no other load of the same thing landed, whether that one filled or only
+//!   answered: whose answer is older cannot be told, and an isolate must not go
+//!   back. For the same reason nobody joins it any more. See [`Flights::land`].
 //! - Of several requests for one thing, one loads. The others look, on timers
 //!   of their own, whether its load has *landed*: on Workers nothing that one
 //!   request awaits may be completed by another.
@@ -95,19 +96,18 @@ impl Flights {
         }
     }
 
-    /// Whether a load may still fill; if so, those that began before may not.
-    pub fn may_fill(&mut self, ticket: Ticket) -> bool {
+    /// A load lands, and its requests are answered; whether it may fill. Those
+    /// that began before may not from here on, and nobody joins them.
+    pub fn land(&mut self, ticket: Ticket, key: &str, variant: &str) -> bool {
         let changed = self
             .changes
             .latest(ticket.key)
             .max(self.changes.latest(ticket.place));
-        if changed >= ticket.began && !mutation::is(Mutation::OvertakenLoadFills) {
-            return false;
-        }
         self.count += 1;
         self.changes
             .note(ticket.place, self.count, RECENT_CHANGES_MAX);
-        true
+        self.part(|flight| flight.key == key && flight.variant == variant);
+        changed < ticket.began || mutation::is(Mutation::OvertakenLoadFills)
     }
 
     /// A write to a key: no load under way may fill it, and none that begins
@@ -116,8 +116,13 @@ impl Flights {
         self.count += 1;
         self.changes
             .note(hash(key, None), self.count, RECENT_CHANGES_MAX);
+        self.part(|flight| flight.key == key);
+    }
+
+    /// Lets nobody join these loads any more.
+    fn part(&mut self, is_one: impl Fn(&Flight) -> bool) {
         self.under_way
-            .retain(|flight| flight.upgrade().is_some_and(|flight| flight.key != key));
+            .retain(|flight| flight.upgrade().is_some_and(|flight| !is_one(&flight)));
     }
 
     /// The load that is under way for the same thing.
@@ -229,10 +234,10 @@ mod tests {
         let mut flights = Flights::default();
         let load = flights.ticket("k", "1");
         flights.overtake("k");
-        assert!(!flights.may_fill(load));
+        assert!(!flights.land(load, "k", "1"));
         let load = flights.ticket("k", "1");
         flights.overtake("other");
-        assert!(flights.may_fill(load));
+        assert!(flights.land(load, "k", "1"));
     }
 
     #[test]
@@ -241,10 +246,29 @@ mod tests {
         for late_lands_first in [false, true] {
             let loads = [flights.ticket("k", ""), flights.ticket("k", "")];
             let other = flights.ticket("k", "other");
-            assert!(flights.may_fill(loads[usize::from(late_lands_first)]));
-            assert!(!flights.may_fill(loads[usize::from(!late_lands_first)]));
-            assert!(flights.may_fill(other));
+            let (first, second) = (
+                usize::from(late_lands_first),
+                usize::from(!late_lands_first),
+            );
+            assert!(flights.land(loads[first], "k", ""));
+            assert!(!flights.land(loads[second], "k", ""));
+            assert!(flights.land(other, "k", "other"));
         }
+    }
+
+    #[test]
+    fn what_a_load_only_answered_is_not_followed_by_older_answers() {
+        let mut flights = Flights::default();
+        let early = flights.ticket("k", "1");
+        flights.overtake("k");
+        let (late, lead) = (flights.ticket("k", "1"), flights.lead("k", "1", 0));
+        // The early one may have read after the late one, whatever overtook it.
+        assert!(!flights.land(early, "k", "1"));
+        assert!(flights.under_way("k", "1", 1).is_none());
+        assert!(!flights.land(late, "k", "1"));
+        drop(lead);
+        let next = flights.ticket("k", "1");
+        assert!(flights.land(next, "k", "1"));
     }
 
     #[test]
@@ -255,7 +279,7 @@ mod tests {
         for n in 0..2 * RECENT_CHANGES_MAX {
             flights.overtake(&format!("other {n}"));
         }
-        assert!(!flights.may_fill(load));
+        assert!(!flights.land(load, "k", ""));
         flights.mark("k", Some(""), 1_000);
         for n in 0..2 * RECENT_MARKS_MAX {
             flights.mark(&format!("other {n}"), None, 900);

@@ -381,7 +381,7 @@ impl<H: Host> Tiers<H> {
         in_l2: InL2,
     ) -> Found {
         let mut found = self.found(&entry, tier, in_l2);
-        if !self.isolate.flights.borrow_mut().may_fill(ticket) {
+        if !self.isolate.flights.borrow_mut().land(ticket, key, variant) {
             found.in_l1 = false;
             return self.fresh(key, variant).map_or(found, |(newer, _)| newer);
         }
