@@ -251,6 +251,13 @@ impl Oracle {
             return self.violation(format!("{said}: older than {newer:?}, and {}", begun.why));
         }
         if !is_stale {
+            // Absences are all alike: it may have been an earlier one.
+            let from_us = begun.at_us.saturating_sub(bound_us);
+            let index = (begun.floor..index)
+                .find(|index| {
+                    history.states[*index].1 == value && history.end_us(*index) >= from_us
+                })
+                .unwrap_or(index);
             let latest = history.answered.entry(life).or_default();
             *latest = index.max(*latest);
         }
