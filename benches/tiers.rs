@@ -4,7 +4,8 @@
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use edge::tiers::memory::{Entry, Memory};
+use edge::tiers::entry::Entry;
+use edge::tiers::memory::Memory;
 
 const KEYS: usize = 10_000;
 const BODY_BYTES: usize = 1_000;

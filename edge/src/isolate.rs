@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 
+use crate::clock::{Clock, Reading};
 use crate::limits::CANCEL_DEADLINE_MS;
 use crate::settings::Settings;
 use crate::tiers::Reads;
@@ -21,6 +22,7 @@ pub struct Isolate {
     pub postgres: Gate,
     pub metrics: Metrics,
     dice: Cell<u64>,
+    clock: Cell<Clock>,
 }
 
 impl Isolate {
@@ -35,6 +37,7 @@ impl Isolate {
             settings,
             metrics: Metrics::default(),
             dice: Cell::new(0),
+            clock: Cell::default(),
         }
     }
 
@@ -43,6 +46,20 @@ impl Isolate {
         let mut settings = settings.clone();
         settings.l1_bytes = 0;
         Self::new(settings)
+    }
+
+    /// The isolate's time when the host's clock shows `host_ms`. When that went
+    /// back far, nobody knows the age of any copy, nor of what is under way to
+    /// become one.
+    pub fn now_ms(&self, host_ms: u64) -> u64 {
+        let mut clock = self.clock.get();
+        let Reading { now_ms, is_lost } = clock.read(host_ms);
+        self.clock.set(clock);
+        if is_lost {
+            self.memory.borrow_mut().clear();
+            self.flights.borrow_mut().overtake_all();
+        }
+        now_ms
     }
 
     /// A number from..=to, for jitter and not for secrets: a platform's own
@@ -113,5 +130,46 @@ impl Metrics {
             "totalRequests": self.requests.get(),
         })
         .to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tiers::entry::Entry;
+
+    #[test]
+    fn no_copy_and_no_load_outlives_a_clock_that_went_back_far() {
+        let isolate = Isolate::new(Settings::read(&|_| None));
+        let now_ms = isolate.now_ms(5_000_000);
+        let entry = Entry {
+            body: None,
+            read_at_ms: now_ms,
+            refresh_at_ms: now_ms + 3_000,
+            fresh_until_ms: now_ms + 5_000,
+            stale_until_ms: now_ms + 5_000,
+        };
+        isolate.memory.borrow_mut().keep("k", "", entry, now_ms);
+        let load = isolate.flights.borrow_mut().ticket("k", "");
+        let has_copy = |host_ms| {
+            let now_ms = isolate.now_ms(host_ms);
+            isolate.memory.borrow_mut().copy("k", "", now_ms).is_some()
+        };
+        assert!(has_copy(4_999_500));
+        assert!(!has_copy(1_000_000));
+        assert!(!isolate.flights.borrow_mut().land(load, "k", ""));
+    }
+
+    #[test]
+    fn a_breaker_does_not_stay_open_because_the_clock_went_back() {
+        let isolate = Isolate::new(Settings::read(&|_| None));
+        let enter = |host_ms| isolate.valkey.enter(isolate.now_ms(host_ms), 9);
+        for _ in 0..isolate.settings.breaker_failures {
+            let pass = enter(9_000_000).unwrap();
+            pass.failed(isolate.now_ms(9_000_000));
+        }
+        assert!(enter(9_000_000).is_err());
+        assert!(enter(1_000_000).is_err());
+        assert!(enter(1_000_000 + crate::limits::BREAKER_PAUSE_MS_MIN).is_ok());
     }
 }

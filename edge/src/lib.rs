@@ -8,10 +8,11 @@
 //! - [`wire`]: the two protocols as state machines without I/O.
 //! - [`transport`]: the only loop that moves bytes.
 //!
-//! Beside them: [`isolate`] (what an isolate keeps between requests),
+//! Beside them: [`isolate`] (what an isolate keeps between requests), [`clock`],
 //! [`settings`], [`policy`], [`limits`], [`error`], [`json`],
 //! and [`mutation`], which tests break promises with.
 
+pub mod clock;
 pub mod error;
 pub mod host;
 pub mod isolate;

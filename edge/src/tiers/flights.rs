@@ -119,6 +119,13 @@ impl Flights {
         self.part(|flight| flight.key == key);
     }
 
+    /// No load under way may fill, whatever it loads, and none is joined.
+    pub fn overtake_all(&mut self) {
+        self.count += 1;
+        self.changes.note_of_all(self.count);
+        self.under_way.clear();
+    }
+
     /// Lets nobody join these loads any more.
     fn part(&mut self, is_one: impl Fn(&Flight) -> bool) {
         self.under_way
@@ -202,6 +209,10 @@ impl Recent {
         }
         let latest = self.noted.entry(thing).or_default();
         *latest = number.max(*latest);
+    }
+
+    fn note_of_all(&mut self, number: u64) {
+        self.floor = number.max(self.floor);
     }
 
     /// Unless a later number was noted since.

@@ -1,50 +1,15 @@
-//! L1: copies in the isolate's memory, by weight in bytes, with our own freshness.
+//! L1: copies in the isolate's memory, by weight in bytes.
 //!
 //! mini-moka decides what stays; whether a copy may still be used is judged
-//! here against a `now` that is passed in. Nothing here does I/O, and nothing
-//! here knows who may fill: that is [`super::flights`].
+//! against a `now` that is passed in, of a clock that never goes back. Nothing
+//! here does I/O or knows who may fill: that is [`super::flights`].
 
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
-use bytes::Bytes;
 use mini_moka::unsync::Cache;
 
-use crate::limits::{CLOCK_STEP_MS_MAX, L1_ENTRY_FRACTION};
-use crate::mutation::{self, Mutation};
-
-/// A value, or its remembered absence, with the time at which the truth was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// None: it was not there.
-    pub body: Option<Bytes>,
-    pub read_at_ms: u64,
-    /// From here on it is fresh and a refresh is due.
-    pub refresh_at_ms: u64,
-    /// Up to here it may answer.
-    pub fresh_until_ms: u64,
-    /// Up to here it may answer when the truth cannot be asked.
-    pub stale_until_ms: u64,
-}
-
-impl Entry {
-    /// Age in ms; 0 when the clock went backwards.
-    pub fn age_ms(&self, now_ms: u64) -> u64 {
-        now_ms.saturating_sub(self.read_at_ms)
-    }
-
-    pub fn is_fresh(&self, now_ms: u64) -> bool {
-        now_ms < self.fresh_until_ms || mutation::is(Mutation::StaleForEver)
-    }
-
-    pub fn is_due(&self, now_ms: u64) -> bool {
-        now_ms >= self.refresh_at_ms
-    }
-
-    fn is_of_use(&self, now_ms: u64) -> bool {
-        now_ms < self.fresh_until_ms.max(self.stale_until_ms)
-            || mutation::is(Mutation::StaleForEver)
-    }
-}
+use super::entry::Entry;
+use crate::limits::L1_ENTRY_FRACTION;
 
 type Variants = Vec<(String, Entry)>;
 type Store = Cache<String, Variants, BuildHasherDefault<DefaultHasher>>;
@@ -54,7 +19,6 @@ type Store = Cache<String, Variants, BuildHasherDefault<DefaultHasher>>;
 pub struct Memory {
     cache: Store,
     bytes_max: u64,
-    latest_ms: u64,
 }
 
 /// What an entry weighs beyond its bytes: map nodes and headers, roughly.
@@ -65,25 +29,16 @@ impl Memory {
         Self {
             cache: store(bytes_max),
             bytes_max,
-            latest_ms: 0,
         }
     }
 
-    /// The time by which copies age. A clock that went back a little stands
-    /// still until it has caught up; one that went back far says nothing about
-    /// the age of any copy, and all of them go.
-    fn clock(&mut self, now_ms: u64) -> u64 {
-        if now_ms.saturating_add(CLOCK_STEP_MS_MAX) < self.latest_ms {
-            self.cache = store(self.bytes_max);
-            self.latest_ms = now_ms;
-        }
-        self.latest_ms = self.latest_ms.max(now_ms);
-        self.latest_ms
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.cache = store(self.bytes_max);
     }
 
     /// A copy that may answer: fresh, or else only when the truth cannot be asked.
     pub fn copy(&mut self, key: &str, variant: &str, now_ms: u64) -> Option<Entry> {
-        let now_ms = self.clock(now_ms);
         let variants = self.cache.get(&key.to_owned())?;
         let (_, entry) = variants.iter().find(|(name, _)| name == variant)?;
         entry.is_of_use(now_ms).then(|| entry.clone())
@@ -96,7 +51,6 @@ impl Memory {
 
     /// Keeps a copy; false: it is larger than a copy may be, and none is kept.
     pub fn keep(&mut self, key: &str, variant: &str, entry: Entry, now_ms: u64) -> bool {
-        let now_ms = self.clock(now_ms);
         let key = key.to_owned();
         let mut variants = self.cache.get(&key).cloned().unwrap_or_default();
         variants.retain(|(name, old)| name != variant && old.is_of_use(now_ms));
@@ -120,13 +74,15 @@ fn store(bytes_max: u64) -> Store {
 
 fn weight(key: &str, variants: &Variants) -> u32 {
     let bytes = variants.iter().fold(key.len(), |sum, (name, entry)| {
-        sum + ENTRY_OVERHEAD_BYTES + name.len() + entry.body.as_ref().map_or(0, Bytes::len)
+        sum + ENTRY_OVERHEAD_BYTES + name.len() + entry.body.as_ref().map_or(0, |body| body.len())
     });
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn entry(text: &'static str, read_at_ms: u64) -> Entry {
@@ -147,19 +103,6 @@ mod tests {
         assert!(!memory.copy("k", "", 6_000).unwrap().is_fresh(6_000));
         assert!(memory.copy("k", "", 9_999).is_some());
         assert!(memory.copy("k", "", 10_000).is_none());
-    }
-
-    #[test]
-    fn no_copy_lives_longer_by_a_clock_that_goes_back() {
-        let mut memory = Memory::new(1 << 20);
-        memory.keep("k", "", entry("a", 10_000), 10_000);
-        assert!(memory.copy("k", "", 18_999).is_some());
-        let little = 18_999 - CLOCK_STEP_MS_MAX;
-        assert!(memory.copy("k", "", little).is_some());
-        assert!(memory.copy("k", "", 19_000).is_none());
-        memory.keep("k", "", entry("a", 20_000), 20_000);
-        assert!(memory.copy("k", "", 19_999 - CLOCK_STEP_MS_MAX).is_none());
-        assert!(memory.copy("k", "", 20_000).is_none());
     }
 
     #[test]

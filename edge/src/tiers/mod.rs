@@ -4,6 +4,7 @@
 //! PostgreSQL's rows ([`rows`]). Here is what both need: the way to the stores,
 //! what L1 has, and one load at a time for each thing.
 
+pub mod entry;
 pub mod flights;
 pub mod gate;
 pub mod memory;
@@ -27,9 +28,9 @@ use crate::mutation::{self, Mutation};
 use crate::policy::{JITTER, Kind, Policy, REFRESH_FROM};
 use crate::wire::pg::{Rows, Statement};
 use crate::wire::resp::{Command, Reply};
+use entry::{Draws, Entry, Times};
 use flights::{Flight, Ticket};
 use gate::{Closed, Gate, Pass};
-use memory::Entry;
 
 /// Keys that the edge keeps for itself begin so; no route reaches them.
 pub const OWN_PREFIX: &str = "shepherd-edge:";
@@ -134,7 +135,7 @@ impl Waited {
 impl<H: Host> Tiers<H> {
     pub fn new(host: H, isolate: Rc<Isolate>) -> Self {
         Self {
-            began_ms: host.now_ms(),
+            began_ms: isolate.now_ms(host.now_ms()),
             host,
             isolate,
             waited: Waited::default(),
@@ -174,6 +175,12 @@ impl<H: Host> Tiers<H> {
         });
     }
 
+    /// The time by which everything here ages; the host's own only says what is
+    /// now for others.
+    fn now_ms(&self) -> u64 {
+        self.isolate.now_ms(self.host.now_ms())
+    }
+
     fn policy(&self, kind: Kind) -> &Policy {
         self.isolate.settings.policies.of(kind)
     }
@@ -196,7 +203,7 @@ impl<H: Host> Tiers<H> {
         let pass = self
             .isolate
             .valkey
-            .enter(self.host.now_ms(), limits::VALKEY_AT_ONCE_MAX)
+            .enter(self.now_ms(), limits::VALKEY_AT_ONCE_MAX)
             .map_err(|closed| turned_away(Store::Valkey, closed))?;
         self.ask_with(pass, commands, deadline_ms).await
     }
@@ -235,7 +242,7 @@ impl<H: Host> Tiers<H> {
             } else {
                 limits::POSTGRES_AT_ONCE_MAX
             };
-            match self.isolate.postgres.enter(self.host.now_ms(), at_once_max) {
+            match self.isolate.postgres.enter(self.now_ms(), at_once_max) {
                 Ok(pass) => return Ok(pass),
                 Err(Closed::Full) if self.left_ms() > 0 => looks.pause(&self.host).await,
                 Err(closed) => return Err(turned_away(Store::Postgres, closed)),
@@ -245,7 +252,7 @@ impl<H: Host> Tiers<H> {
 
     /// What is left of the time that a request with PostgreSQL may take, in ms.
     fn left_ms(&self) -> u64 {
-        let gone_ms = self.host.now_ms().saturating_sub(self.began_ms);
+        let gone_ms = self.now_ms().saturating_sub(self.began_ms);
         let deadline_ms = self.isolate.settings.postgres_deadline_ms;
         deadline_ms.saturating_sub(gone_ms)
     }
@@ -264,9 +271,9 @@ impl<H: Host> Tiers<H> {
         pass: Pass,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let began_ms = self.host.now_ms();
+        let began_ms = self.now_ms();
         let outcome = work.await;
-        let now_ms = self.host.now_ms();
+        let now_ms = self.now_ms();
         let waited_ms = match store {
             Store::Valkey => &self.waited.valkey_ms,
             Store::Postgres => &self.waited.postgres_ms,
@@ -296,7 +303,7 @@ impl<H: Host> Tiers<H> {
     /// # Errors
     /// It is not.
     pub async fn probe(&self, store: Store) -> Result<u64, Error> {
-        let began_ms = self.host.now_ms();
+        let began_ms = self.now_ms();
         let pass = |gate: &Gate| gate.probe(began_ms);
         match store {
             Store::Postgres => {
@@ -317,7 +324,7 @@ impl<H: Host> Tiers<H> {
                 }
             }
         }
-        Ok(self.host.now_ms().saturating_sub(began_ms))
+        Ok(self.now_ms().saturating_sub(began_ms))
     }
 
     /// Tells the operator what the caller is not told.
@@ -330,13 +337,13 @@ impl<H: Host> Tiers<H> {
     // ------------------------------------------------------------ L1
 
     fn copy(&self, key: &str, variant: &str) -> Option<Entry> {
-        let now_ms = self.host.now_ms();
+        let now_ms = self.now_ms();
         self.isolate.memory.borrow_mut().copy(key, variant, now_ms)
     }
 
     /// What L1 answers with; true: a refresh is due, and nobody does it.
     fn fresh(&self, key: &str, variant: &str) -> Option<(Found, bool)> {
-        let now_ms = self.host.now_ms();
+        let now_ms = self.now_ms();
         let entry = self.copy(key, variant)?;
         let found = self.found(&entry, Tier::L1, InL2::No);
         let under_way = || {
@@ -385,41 +392,22 @@ impl<H: Host> Tiers<H> {
             found.in_l1 = false;
             return self.fresh(key, variant).map_or(found, |(newer, _)| newer);
         }
-        let now_ms = self.host.now_ms();
+        let now_ms = self.now_ms();
         let mut memory = self.isolate.memory.borrow_mut();
         found.in_l1 = memory.keep(key, variant, entry, now_ms) && found.ttl_ms > 0;
         found
     }
 
-    /// An entry of what was read at `read_at_ms`, found by asking at
-    /// `asked_at_ms`, and that must be gone at `gone_at_ms`.
-    fn entry(
-        &self,
-        policy: &Policy,
-        body: Option<Bytes>,
-        (read_at_ms, asked_at_ms, gone_at_ms): (u64, u64, u64),
-    ) -> Entry {
-        let isolate_ms = shortened(policy.isolate_ms, self.draw((0, JITTER)));
-        // An absence that may be over is none.
-        let stale_ms = body.as_ref().map_or(0, |_| policy.stale_if_error_ms);
-        let age_ms_max = policy.age_ms_max(body.is_none());
-        let limit_ms = read_at_ms.saturating_add(age_ms_max).min(gone_at_ms);
-        let fresh_until_ms = asked_at_ms.saturating_add(isolate_ms).min(limit_ms);
-        let fresh_ms = fresh_until_ms.saturating_sub(asked_at_ms);
-        Entry {
-            body,
-            read_at_ms,
-            refresh_at_ms: asked_at_ms + fresh_ms * self.draw(REFRESH_FROM) / 100,
-            fresh_until_ms,
-            stale_until_ms: match stale_ms {
-                0 => fresh_until_ms,
-                _ => limit_ms.saturating_add(stale_ms).min(gone_at_ms),
-            },
-        }
+    fn entry(&self, policy: &Policy, body: Option<Bytes>, times: Times) -> Entry {
+        let draws = Draws {
+            jitter: self.draw((0, JITTER)),
+            refresh: self.draw(REFRESH_FROM),
+        };
+        Entry::new(policy, body, times, draws)
     }
 
     fn found(&self, entry: &Entry, tier: Tier, in_l2: InL2) -> Found {
-        let now_ms = self.host.now_ms();
+        let now_ms = self.now_ms();
         let ttl_ms = i128::from(entry.fresh_until_ms) - i128::from(now_ms);
         Found {
             stale_ms: entry.stale_until_ms.saturating_sub(now_ms),
@@ -465,7 +453,7 @@ impl<H: Host> Tiers<H> {
     /// A load by the gateway, which has the tiers below L1.
     async fn load_behind(&self, gateway: &Gateway, place: (&str, &str)) -> Result<Found, Error> {
         let ticket = self.ticket(place.0, place.1);
-        let asked_at_ms = self.host.now_ms();
+        let asked_at_ms = self.now_ms();
         let written_ms = self.isolate.flights.borrow().written_ms(place.0);
         let age_ms_max = (written_ms > 0).then(|| asked_at_ms.saturating_sub(written_ms));
         let relayed = self.ask_gateway(gateway, age_ms_max).await?;
@@ -524,7 +512,7 @@ impl<H: Host> Tiers<H> {
             Store::Postgres => settings.postgres_deadline_ms,
         };
         loop {
-            let now_ms = self.host.now_ms();
+            let now_ms = self.now_ms();
             let flight = self
                 .isolate
                 .flights
@@ -540,11 +528,11 @@ impl<H: Host> Tiers<H> {
                 });
             }
             // All that wait would else begin loads of their own, at the same moment.
-            if flight.is_under_way(self.host.now_ms()) {
+            if flight.is_under_way(self.now_ms()) {
                 return Err(Error::Store(store, Fault::TimedOut));
             }
         }
-        let now_ms = self.host.now_ms();
+        let now_ms = self.now_ms();
         let lead = self.isolate.flights.borrow_mut().lead(key, variant, now_ms);
         let outcome = load.await;
         lead.land(outcome.clone());
@@ -555,8 +543,8 @@ impl<H: Host> Tiers<H> {
     /// completed by another one (the platform's rule): the timer is its own.
     async fn follow(&self, flight: &Flight, deadline_ms: u64) {
         let mut looks = Looks::default();
-        let gone_ms = || self.host.now_ms().saturating_sub(self.began_ms);
-        while flight.is_under_way(self.host.now_ms()) && gone_ms() < deadline_ms {
+        let gone_ms = || self.now_ms().saturating_sub(self.began_ms);
+        while flight.is_under_way(self.now_ms()) && gone_ms() < deadline_ms {
             looks.pause(&self.host).await;
         }
     }
@@ -588,8 +576,4 @@ fn turned_away(store: Store, closed: Closed) -> Error {
         Closed::Full => Fault::Full,
     };
     Error::Store(store, fault)
-}
-
-fn shortened(duration_ms: u64, percent: u64) -> u64 {
-    duration_ms.saturating_sub(duration_ms.saturating_mul(percent) / 100)
 }

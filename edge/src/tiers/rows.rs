@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::entry::Times;
 use super::valkey::{Copy, Lease};
 use super::{Found, InL2, Tier, Tiers, valkey};
 use crate::error::{Error, Store};
@@ -85,20 +86,25 @@ impl<H: Host> Tiers<H> {
         let token = self.token();
         let copy = self.copy_in_l2(query, &token).await;
         let entry = copy.found.map(|(read_at_ms, body)| {
-            self.entry(policy, body, (read_at_ms, copy.asked_at_ms, u64::MAX))
+            let times = Times {
+                read_at_ms,
+                asked_at_ms: copy.asked_at_ms,
+                gone_at_ms: u64::MAX,
+            };
+            self.entry(policy, body, times)
         });
-        let now_ms = self.host.now_ms();
+        let now_ms = self.now_ms();
         if let Some(entry) = entry.clone().filter(|_| copy.is_fresh) {
             if copy.lease == Lease::Granted {
                 self.refill(query, token);
             }
             return Ok(self.keep(ticket, place, entry, Tier::L2, InL2::Yes));
         }
-        let read_at_ms = self.host.now_ms();
+        let read_at_ms = self.now_ms();
         match self.load_truth(query).await {
             Ok(body) => {
                 // L2 may have, or get, what was read before.
-                let by_ms = self.host.now_ms();
+                let by_ms = self.now_ms();
                 let mut flights = self.isolate.flights.borrow_mut();
                 flights.mark(place.0, Some(place.1), by_ms);
                 drop(flights);
@@ -107,7 +113,12 @@ impl<H: Host> Tiers<H> {
                     self.host
                         .defer(async move { tiers.fill(&query, &token, body, by_ms).await });
                 }
-                let entry = self.entry(policy, body, (read_at_ms, read_at_ms, u64::MAX));
+                let times = Times {
+                    read_at_ms,
+                    asked_at_ms: read_at_ms,
+                    gone_at_ms: u64::MAX,
+                };
+                let entry = self.entry(policy, body, times);
                 Ok(self.keep(ticket, place, entry, Tier::L3, copy.in_l2))
             }
             Err(error) => match entry {
@@ -124,7 +135,7 @@ impl<H: Host> Tiers<H> {
     async fn copy_in_l2(&self, query: &Query, token: &str) -> InCopy {
         let mut waits_left = LEASE_WAITS_MAX;
         loop {
-            let asked_at_ms = self.host.now_ms();
+            let asked_at_ms = self.now_ms();
             let copy = match self.read_copy(query, token).await {
                 Ok(copy) => copy,
                 Err(error) => {
@@ -170,7 +181,7 @@ impl<H: Host> Tiers<H> {
         let policy = self.policy(query.kind);
         let part = self.draw(REFRESH_FROM);
         // What is older than a mark is of no use here, and is replaced at once.
-        let use_ms = self.host.now_ms().saturating_sub(self.marked_ms(query));
+        let use_ms = self.now_ms().saturating_sub(self.marked_ms(query));
         let refresh_ms = (
             (policy.max_age_ms * part / 100).min(use_ms),
             (policy.absence_ms * part / 100).min(use_ms),
@@ -266,7 +277,7 @@ impl<H: Host> Tiers<H> {
         let outcome = self.query_with(pass, statement).await;
         forget();
         // Until L2 is told, it may have what was there before.
-        let by_ms = self.host.now_ms();
+        let by_ms = self.now_ms();
         for key in &keys {
             let mut flights = self.isolate.flights.borrow_mut();
             flights.mark(key, None, by_ms);
@@ -292,7 +303,7 @@ impl<H: Host> Tiers<H> {
     async fn insist(&self, command: Command) -> bool {
         for pause_ms in INVALIDATION_PAUSES_MS {
             self.host.sleep(pause_ms).await;
-            let pass = self.isolate.valkey.probe(self.host.now_ms());
+            let pass = self.isolate.valkey.probe(self.now_ms());
             let told = self.ask_with(pass, vec![command.clone()], self.copy_deadline_ms());
             match told.await {
                 Ok(replies) if matches!(replies.first(), Some(Reply::Integer(_))) => return true,

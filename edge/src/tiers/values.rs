@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use super::entry::Times;
 use super::flights::Ticket;
 use super::{Found, InL2, Tier, Tiers, valkey};
 use crate::error::{Error, Store};
@@ -55,7 +56,11 @@ impl<H: Host> Tiers<H> {
                 .await
                 .or_else(|error| self.stale_if_error(key, "", error))
                 .or_else(|error| {
-                    let times = (self.host.now_ms(), self.host.now_ms(), 0);
+                    let times = Times {
+                        read_at_ms: 0,
+                        asked_at_ms: 0,
+                        gone_at_ms: 0,
+                    };
                     let missing = self.entry(self.policy(Kind::of_key(key)), None, times);
                     let found = self.found(&missing, Tier::L2, InL2::No);
                     mutation::is(Mutation::OutageIsMiss)
@@ -84,7 +89,7 @@ impl<H: Host> Tiers<H> {
             return self.load_behind(gateway, (key, "")).await;
         }
         let ticket = self.ticket(key, "");
-        let asked_at_ms = self.host.now_ms();
+        let asked_at_ms = self.now_ms();
         let mut replies = self.tell(read(key).into()).await?.into_iter();
         self.got(key, ticket, replies.next(), replies.next(), asked_at_ms)
     }
@@ -185,7 +190,7 @@ impl<H: Host> Tiers<H> {
         if let Some(gateway) = self.gateway.as_ref().filter(|_| !commands.is_empty()) {
             return self.write_behind(gateway, &written).await;
         }
-        let asked_at_ms = self.host.now_ms();
+        let asked_at_ms = self.now_ms();
         let replies = if commands.is_empty() {
             Ok(Vec::new())
         } else {
@@ -241,7 +246,11 @@ impl<H: Host> Tiers<H> {
                 .map_or(u64::MAX, |left_ms| asked_at_ms.saturating_add(left_ms)),
             _ => asked_at_ms,
         };
-        let times = (asked_at_ms, asked_at_ms, gone_at_ms);
+        let times = Times {
+            read_at_ms: asked_at_ms,
+            asked_at_ms,
+            gone_at_ms,
+        };
         let entry = self.entry(self.policy(Kind::of_key(key)), body, times);
         Ok(self.keep(ticket, (key, ""), entry, Tier::L2, InL2::Yes))
     }
