@@ -77,6 +77,8 @@ pub struct Answered {
     /// None: 404.
     pub value: Option<u64>,
     pub is_stale: bool,
+    /// The age that it says it has.
+    pub age_s: Option<u64>,
 }
 
 #[derive(Default)]
@@ -219,7 +221,11 @@ impl Oracle {
         now_us: u64,
         answer: Answered,
     ) {
-        let Answered { value, is_stale } = answer;
+        let Answered {
+            value,
+            is_stale,
+            age_s,
+        } = answer;
         let Some(history) = self.histories.get_mut(&thing) else {
             return;
         };
@@ -236,15 +242,22 @@ impl Oracle {
             };
             return self.violation(format!("{said}: {what}"));
         };
-        let bound_us = thing.bound_us(value, is_stale)
-            + if self.mood == Mood::Stormy {
-                CLOCKS_US
-            } else {
-                0
-            };
-        if history.end_us(index) < begun.at_us.saturating_sub(bound_us) {
-            let over_us = begun.at_us - history.end_us(index);
-            return self.violation(format!("{said}: was no longer true {over_us} us before"));
+        let clocks_us = match self.mood {
+            Mood::Calm => 0,
+            Mood::Stormy => CLOCKS_US,
+        };
+        let bound_us = thing.bound_us(value, is_stale) + clocks_us;
+        let since_us = begun.at_us.saturating_sub(history.end_us(index));
+        if since_us > bound_us {
+            return self.violation(format!("{said}: was no longer true {since_us} us before"));
+        }
+        // A header says whole seconds, rounded down.
+        if let Some(age_s) = age_s
+            && since_us > (age_s + 1) * 1_000_000 + clocks_us
+        {
+            return self.violation(format!(
+                "{said}: said that its age is {age_s} s, and was no longer true {since_us} us before"
+            ));
         }
         if index < begun.floor && !is_stale {
             let newer = history.states[begun.floor].1;

@@ -161,11 +161,15 @@ async fn read(chaos: &Chaos, place: usize, thing: Thing) {
         (200, _) => Some(number(&text).unwrap_or(0)),
         _ => return,
     };
-    let is_stale = response
-        .headers
-        .iter()
-        .any(|(name, text)| *name == "Cache-Status" && text.contains("detail=stale-if-error"));
-    let answered = Answered { value, is_stale };
+    let header = |wanted| {
+        let mut headers = response.headers.iter();
+        headers.find_map(|(name, text)| (*name == wanted).then_some(text))
+    };
+    let answered = Answered {
+        value,
+        is_stale: header("Cache-Status").is_some_and(|text| text.contains("detail=stale-if-error")),
+        age_s: header("Age").and_then(|text| text.parse().ok()),
+    };
     let now_us = chaos.world.now_us();
     let mut oracle = chaos.oracle.borrow_mut();
     oracle.judge(thing, life, begun, now_us, answered);
