@@ -108,8 +108,8 @@ pub const FLIGHT_MS_MAX: u64 = 2 * DEADLINE_MS_MAX;
 pub const FLIGHTS_MAX: usize = 1024;
 /// Keys whose last change an isolate remembers, for the loads under way.
 pub const RECENT_CHANGES_MAX: usize = 4096;
-/// Rows that were answered without L2 knowing them, for which an isolate
-/// remembers when.
+/// Rows that were answered or written without L2 knowing them, for which an
+/// isolate remembers that.
 pub const RECENT_MARKS_MAX: usize = 4096;
 /// Failures in a row that open a breaker, by default: one can be bad luck.
 pub const BREAKER_FAILURES_DEFAULT: u64 = 3;

@@ -77,11 +77,11 @@ impl Drop for Lead {
 pub struct Flights {
     /// Counts beginnings and changes, so that one can be before the other.
     count: u64,
-    changes: Recent,
-    /// By when something was written or answered that L2 may not know, in ms.
-    marks: Recent,
-    /// By when this isolate wrote through the gateway, in ms.
-    written: Recent,
+    changes: Recent<u64>,
+    /// What was written or answered that L2 may not know.
+    marks: Recent<Mark>,
+    /// By when the truth was written, or read, for this isolate by a gateway, in ms.
+    truths: Recent<u64>,
     under_way: Vec<Weak<Flight>>,
 }
 
@@ -161,71 +161,142 @@ impl Flights {
         Lead(flight)
     }
 
-    /// Of a key (or one variant) something was written or answered by then that
-    /// L2 may not know: older copies must not answer here any more.
-    pub fn mark(&mut self, key: &str, variant: Option<&str>, by_ms: u64) {
+    /// Of a key (or one variant) something was written or answered that L2 may
+    /// not know: older copies must not answer here any more.
+    pub fn mark(&mut self, key: &str, variant: Option<&str>) -> Mark {
+        self.count += 1;
+        let mark = Mark {
+            made: self.count,
+            after_ms: NOT_KNOWN_MS,
+        };
+        self.marks.note(hash(key, variant), mark, RECENT_MARKS_MAX);
+        mark
+    }
+
+    /// What the gateway answers of a key (or one variant) from now on must have
+    /// been read at that time or later: it has answered with no older truth.
+    pub fn note_truth(&mut self, key: &str, variant: Option<&str>, read_ms: u64) {
         let thing = hash(key, variant);
-        self.marks.note(thing, by_ms, RECENT_MARKS_MAX);
+        self.truths.note(thing, read_ms, RECENT_MARKS_MAX);
     }
 
-    /// The gateway has answered a write of this isolate to a key by then.
-    pub fn note_write(&mut self, key: &str, by_ms: u64) {
-        self.written.note(hash(key, None), by_ms, RECENT_MARKS_MAX);
-    }
-
-    /// What the gateway answers with must have been read at that time or later.
-    pub fn written_ms(&self, key: &str) -> u64 {
-        self.written.latest(hash(key, None))
+    /// See [`Flights::note_truth`]; 0: any time will do.
+    pub fn truth_ms(&self, key: &str, variant: &str) -> u64 {
+        let of_key = self.truths.latest(hash(key, None));
+        of_key.max(self.truths.latest(hash(key, Some(variant))))
     }
 
     /// L2 knows now what that mark was made for.
-    pub fn unmark(&mut self, key: &str, variant: Option<&str>, by_ms: u64) {
-        self.marks.forget(hash(key, variant), by_ms);
+    pub fn unmark(&mut self, key: &str, variant: Option<&str>, mark: Mark) {
+        let is_it = |noted: &Mark| noted.made == mark.made;
+        self.marks.forget(hash(key, variant), is_it);
     }
 
-    /// Copies in L2 answer only when they were read at that time or later.
-    pub fn marked_ms(&self, key: &str, variant: &str) -> u64 {
+    /// Begins to ask L2 for a copy.
+    pub fn inquiry(&self, key: &str, variant: &str) -> Inquiry {
+        let things = [hash(key, None), hash(key, Some(variant))];
+        Inquiry {
+            began: self.count,
+            things,
+            after_ms: self.after_ms(things),
+        }
+    }
+
+    /// L2 answers, and its clock shows that time.
+    pub fn hear(&mut self, inquiry: &Inquiry, l2_now_ms: u64) {
+        let began = inquiry.began;
+        self.marks
+            .change(inquiry.things, |mark| mark.hear(began, l2_now_ms));
+    }
+
+    /// Whether a copy may answer that was read at that time of L2's clock, or later.
+    pub fn admits(&self, inquiry: &Inquiry, read_at_ms: u64) -> bool {
+        read_at_ms > self.after_ms(inquiry.things)
+    }
+
+    fn after_ms(&self, things: [u64; 2]) -> u64 {
         if mutation::is(Mutation::IsolateGoesBack) {
             return 0;
         }
-        let of_key = self.marks.latest(hash(key, None));
-        of_key.max(self.marks.latest(hash(key, Some(variant))))
+        let [of_key, of_place] = things.map(|thing| self.marks.latest(thing));
+        of_key.max(of_place).after_ms
     }
 }
 
-/// The latest number noted for each of the last few things; for all others a
-/// number that is not below theirs.
-#[derive(Default)]
-struct Recent {
-    noted: HashMap<u64, u64>,
-    floor: u64,
+/// A reason to take no older copy from L2: something was written or answered here.
+///
+/// Which copies are older is told by L2's clock alone, so that this isolate's
+/// may jump: what L2's shows in answer to anything that was asked after the mark
+/// was made is later than what the mark was made for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark {
+    /// What comes after one mark comes after all that were made before it.
+    made: u64,
+    /// Copies that were read after this may answer, by L2's clock.
+    after_ms: u64,
 }
 
-impl Recent {
-    fn note(&mut self, thing: u64, number: u64, things_max: usize) {
+/// L2 has not been asked since; no copy was read later.
+const NOT_KNOWN_MS: u64 = u64::MAX;
+
+impl Mark {
+    /// L2's clock showed that time to who had asked after `began`. It is less
+    /// than before only when that clock went back.
+    fn hear(&mut self, began: u64, l2_now_ms: u64) {
+        if self.made <= began {
+            self.after_ms = self.after_ms.min(l2_now_ms);
+        }
+    }
+}
+
+/// L2 is being asked for a copy.
+#[derive(Debug, Clone, Copy)]
+pub struct Inquiry {
+    began: u64,
+    things: [u64; 2],
+    /// Copies that were read by then, by L2's clock, are of no use.
+    pub after_ms: u64,
+}
+
+/// The latest noted for each of the last few things; for all others what is not
+/// below theirs.
+#[derive(Default)]
+struct Recent<T> {
+    noted: HashMap<u64, T>,
+    floor: T,
+}
+
+impl<T: Copy + Default + Ord> Recent<T> {
+    fn note(&mut self, thing: u64, what: T, things_max: usize) {
         if self.noted.len() >= things_max {
-            self.floor = self.noted.values().copied().fold(self.floor, u64::max);
+            self.floor = self.noted.values().copied().fold(self.floor, T::max);
             self.noted.clear();
         }
         let latest = self.noted.entry(thing).or_default();
-        *latest = number.max(*latest);
+        *latest = what.max(*latest);
     }
 
-    fn note_of_all(&mut self, number: u64) {
-        self.floor = number.max(self.floor);
+    fn note_of_all(&mut self, what: T) {
+        self.floor = what.max(self.floor);
     }
 
-    /// Unless a later number was noted since.
-    fn forget(&mut self, thing: u64, number: u64) {
-        if self.noted.get(&thing) == Some(&number) {
+    fn forget(&mut self, thing: u64, is_it: impl Fn(&T) -> bool) {
+        if self.noted.get(&thing).is_some_and(is_it) {
             self.noted.remove(&thing);
         }
     }
 
-    fn latest(&self, thing: u64) -> u64 {
-        self.noted
-            .get(&thing)
-            .map_or(self.floor, |number| *number.max(&self.floor))
+    /// Changes what is noted for these things, and for all.
+    fn change(&mut self, things: [u64; 2], change: impl Fn(&mut T)) {
+        for thing in things {
+            self.noted.get_mut(&thing).into_iter().for_each(&change);
+        }
+        change(&mut self.floor);
+    }
+
+    fn latest(&self, thing: u64) -> T {
+        let noted = self.noted.get(&thing).copied().unwrap_or_default();
+        noted.max(self.floor)
     }
 }
 
@@ -291,26 +362,59 @@ mod tests {
             flights.overtake(&format!("other {n}"));
         }
         assert!(!flights.land(load, "k", ""));
-        flights.mark("k", Some(""), 1_000);
+        flights.mark("k", Some(""));
         for n in 0..2 * RECENT_MARKS_MAX {
-            flights.mark(&format!("other {n}"), None, 900);
+            flights.mark(&format!("other {n}"), None);
         }
-        assert_eq!(flights.marked_ms("k", ""), 1_000);
+        let mut admits = |l2_now_ms, read_at_ms| {
+            let inquiry = flights.inquiry("k", "");
+            flights.hear(&inquiry, l2_now_ms);
+            flights.admits(&inquiry, read_at_ms)
+        };
+        assert!(!admits(1_000, 999));
+        assert!(!admits(2_000, 1_000));
+        assert!(admits(2_000, 1_001));
     }
 
     #[test]
     fn a_mark_goes_when_l2_knows_and_nothing_came_since() {
         let mut flights = Flights::default();
-        flights.mark("k", None, 5);
-        flights.mark("k", Some("1"), 7);
-        assert_eq!(flights.marked_ms("k", "1"), 7);
-        assert_eq!(flights.marked_ms("k", "2"), 5);
-        flights.unmark("k", Some("1"), 6);
-        assert_eq!(flights.marked_ms("k", "1"), 7);
-        flights.unmark("k", Some("1"), 7);
-        assert_eq!(flights.marked_ms("k", "1"), 5);
-        flights.unmark("k", None, 5);
-        assert_eq!(flights.marked_ms("k", "1"), 0);
+        let admits = |flights: &mut Flights, variant| {
+            let inquiry = flights.inquiry("k", variant);
+            flights.hear(&inquiry, 9);
+            flights.admits(&inquiry, 8)
+        };
+        let of_key = flights.mark("k", None);
+        let first = flights.mark("k", Some("1"));
+        let second = flights.mark("k", Some("1"));
+        flights.unmark("k", None, of_key);
+        assert!(admits(&mut flights, "2"));
+        flights.unmark("k", Some("1"), first);
+        assert!(!admits(&mut flights, "1"));
+        flights.unmark("k", Some("1"), second);
+        assert!(admits(&mut flights, "1"));
+    }
+
+    #[test]
+    fn a_mark_is_older_than_what_l2_says_to_who_asks_after_it() {
+        let mut flights = Flights::default();
+        let before = flights.inquiry("k", "");
+        assert_eq!(before.after_ms, 0);
+        flights.mark("k", None);
+        let heard = |flights: &mut Flights, inquiry: &Inquiry, l2_now_ms, read_at_ms| {
+            flights.hear(inquiry, l2_now_ms);
+            flights.admits(inquiry, read_at_ms)
+        };
+        // That answer was under way already.
+        assert!(!heard(&mut flights, &before, 1_000, 1_000));
+        let after = flights.inquiry("k", "");
+        assert!(!heard(&mut flights, &after, 1_005, 1_005));
+        assert_eq!(flights.inquiry("k", "").after_ms, 1_005);
+        assert!(heard(&mut flights, &after, 1_007, 1_006));
+        // L2 is another server now, whose clock is behind.
+        let later = flights.inquiry("k", "");
+        assert!(!heard(&mut flights, &later, 500, 499));
+        assert!(heard(&mut flights, &later, 502, 501));
     }
 
     #[test]

@@ -113,8 +113,8 @@ pub struct Tiers<H: Host> {
     began_ms: u64,
     /// The tiers below L1 are behind it.
     gateway: Option<Gateway>,
-    /// Of no use is what was read before that.
-    not_before_ms: u64,
+    /// How old an answer may be at most, for whom it is given.
+    age_ms_max: u64,
 }
 
 /// How long the request has waited for each of them, in ms; None: not at all.
@@ -141,7 +141,7 @@ impl<H: Host> Tiers<H> {
             waited: Waited::default(),
             reads: Cell::default(),
             gateway: None,
-            not_before_ms: 0,
+            age_ms_max: u64::MAX,
         }
     }
 
@@ -153,7 +153,7 @@ impl<H: Host> Tiers<H> {
 
     /// Answers with nothing that is older than this.
     pub fn no_older_than(mut self, age_ms_max: u64) -> Self {
-        self.not_before_ms = self.began_ms.saturating_sub(age_ms_max);
+        self.age_ms_max = age_ms_max;
         self
     }
 
@@ -454,8 +454,8 @@ impl<H: Host> Tiers<H> {
     async fn load_behind(&self, gateway: &Gateway, place: (&str, &str)) -> Result<Found, Error> {
         let ticket = self.ticket(place.0, place.1);
         let asked_at_ms = self.now_ms();
-        let written_ms = self.isolate.flights.borrow().written_ms(place.0);
-        let age_ms_max = (written_ms > 0).then(|| asked_at_ms.saturating_sub(written_ms));
+        let truth_ms = self.isolate.flights.borrow().truth_ms(place.0, place.1);
+        let age_ms_max = (truth_ms > 0).then(|| asked_at_ms.saturating_sub(truth_ms));
         let relayed = self.ask_gateway(gateway, age_ms_max).await?;
         let Some(found) = relayed.found else {
             return Err(Error::Answered(relayed.status, relayed.body));
@@ -466,6 +466,11 @@ impl<H: Host> Tiers<H> {
         };
         if found.is_stale {
             return Ok(found);
+        }
+        if found.tier == Tier::L3 {
+            // L2 may have, or get, what was read before.
+            let mut flights = self.isolate.flights.borrow_mut();
+            flights.note_truth(place.0, Some(place.1), asked_at_ms);
         }
         let ttl_ms = u64::try_from(found.ttl_ms).unwrap_or(0);
         let entry = Entry {
@@ -486,10 +491,13 @@ impl<H: Host> Tiers<H> {
     /// gateway answers is the end of the way.
     async fn write_behind<T>(&self, gateway: &Gateway, keys: &[String]) -> Result<T, Error> {
         let relayed = self.ask_gateway(gateway, None).await;
-        let now_ms = self.host.now_ms();
+        let now_ms = self.now_ms();
         for key in keys {
             self.forget(key);
-            self.isolate.flights.borrow_mut().note_write(key, now_ms);
+            self.isolate
+                .flights
+                .borrow_mut()
+                .note_truth(key, None, now_ms);
         }
         let relayed = relayed?;
         self.isolate.metrics.reads(relayed.reads);
@@ -518,7 +526,8 @@ impl<H: Host> Tiers<H> {
                 .flights
                 .borrow()
                 .under_way(key, variant, now_ms);
-            let joined = flight.filter(|flight| flight.since_ms() >= self.not_before_ms);
+            let not_before_ms = self.began_ms.saturating_sub(self.age_ms_max);
+            let joined = flight.filter(|flight| flight.since_ms() >= not_before_ms);
             let Some(flight) = joined else { break };
             self.follow(&flight, deadline_ms).await;
             if let Some(outcome) = flight.outcome() {

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::entry::Times;
+use super::flights::Mark;
 use super::valkey::{Copy, Lease};
 use super::{Found, InL2, Tier, Tiers, valkey};
 use crate::error::{Error, Store};
@@ -104,14 +105,13 @@ impl<H: Host> Tiers<H> {
         match self.load_truth(query).await {
             Ok(body) => {
                 // L2 may have, or get, what was read before.
-                let by_ms = self.now_ms();
                 let mut flights = self.isolate.flights.borrow_mut();
-                flights.mark(place.0, Some(place.1), by_ms);
+                let mark = flights.mark(place.0, Some(place.1));
                 drop(flights);
                 if copy.lease == Lease::Granted {
                     let (tiers, query, body) = (self.background(), Rc::clone(query), body.clone());
                     self.host
-                        .defer(async move { tiers.fill(&query, &token, body, by_ms).await });
+                        .defer(async move { tiers.fill(&query, &token, body, Some(mark)).await });
                 }
                 let times = Times {
                     read_at_ms,
@@ -136,7 +136,9 @@ impl<H: Host> Tiers<H> {
         let mut waits_left = LEASE_WAITS_MAX;
         loop {
             let asked_at_ms = self.now_ms();
-            let copy = match self.read_copy(query, token).await {
+            let flights = || self.isolate.flights.borrow_mut();
+            let inquiry = flights().inquiry(&query.key, &query.variant);
+            let copy = match self.read_copy(query, token, inquiry.after_ms).await {
                 Ok(copy) => copy,
                 Err(error) => {
                     self.complain(&error);
@@ -149,24 +151,28 @@ impl<H: Host> Tiers<H> {
                     };
                 }
             };
-            let is_fresh = self.is_fresh(query, &copy);
+            // A copy that is older than what this isolate has answered is none.
+            flights().hear(&inquiry, copy.now_ms);
+            let found = copy.found.filter(|(age_ms, _)| {
+                let read_at_ms = copy.now_ms.saturating_sub(*age_ms);
+                *age_ms <= self.age_ms_max && flights().admits(&inquiry, read_at_ms)
+            });
+            let is_fresh = self.is_fresh(query, found.as_ref());
             let may_come = copy.lease == Lease::NotGranted && !is_fresh;
             if may_come && waits_left > 0 && self.left_ms() > 0 {
                 waits_left -= 1;
                 self.host.sleep(self.draw(LEASE_WAIT_MS)).await;
                 continue;
             }
-            // A copy that is older than what this isolate has answered is none.
-            let found = copy.found.map(|(age_ms, body)| {
+            let found = found.map(|(age_ms, body)| {
                 if mutation::is(Mutation::AgeRestarts) {
                     return (asked_at_ms, body);
                 }
                 (asked_at_ms.saturating_sub(age_ms), body)
             });
-            let found = found.filter(|(read_at_ms, _)| *read_at_ms >= self.marked_ms(query));
             return InCopy {
-                is_fresh: is_fresh && found.is_some(),
                 found,
+                is_fresh,
                 asked_at_ms,
                 lease: copy.lease,
                 in_l2: match copy.lease {
@@ -177,31 +183,21 @@ impl<H: Host> Tiers<H> {
         }
     }
 
-    async fn read_copy(&self, query: &Query, token: &str) -> Result<Copy, Error> {
+    async fn read_copy(&self, query: &Query, token: &str, after_ms: u64) -> Result<Copy, Error> {
         let policy = self.policy(query.kind);
         let part = self.draw(REFRESH_FROM);
-        // What is older than a mark is of no use here, and is replaced at once.
-        let use_ms = self.now_ms().saturating_sub(self.marked_ms(query));
         let refresh_ms = (
-            (policy.max_age_ms * part / 100).min(use_ms),
-            (policy.absence_ms * part / 100).min(use_ms),
+            (policy.max_age_ms * part / 100).min(self.age_ms_max),
+            (policy.absence_ms * part / 100).min(self.age_ms_max),
         );
-        let read = valkey::read_copy(&query.key, &query.variant, token, refresh_ms);
+        let read = valkey::read_copy(&query.key, &query.variant, token, refresh_ms, after_ms);
         let replies = self.ask(vec![read], self.copy_deadline_ms()).await?;
         let reply = replies.first().unwrap_or(&Reply::Null);
         valkey::copy(reply).ok_or_else(|| valkey::refused(reply))
     }
 
-    fn marked_ms(&self, query: &Query) -> u64 {
-        let flights = self.isolate.flights.borrow();
-        flights
-            .marked_ms(&query.key, &query.variant)
-            .max(self.not_before_ms)
-    }
-
-    fn is_fresh(&self, query: &Query, copy: &Copy) -> bool {
+    fn is_fresh(&self, query: &Query, found: Option<&(u64, Option<Bytes>)>) -> bool {
         let policy = self.policy(query.kind);
-        let found = copy.found.as_ref();
         found.is_some_and(|(age_ms, body)| *age_ms < policy.age_ms_max(body.is_none()))
     }
 
@@ -215,14 +211,14 @@ impl<H: Host> Tiers<H> {
         let (tiers, query) = (self.background(), Rc::clone(query));
         self.host.defer(async move {
             match tiers.load_truth(&query).await {
-                Ok(body) => tiers.fill(&query, &token, body, 0).await,
+                Ok(body) => tiers.fill(&query, &token, body, None).await,
                 Err(error) => tiers.complain(&error),
             }
         });
     }
 
     /// Fills L2, and takes back the mark that was made until it knows.
-    async fn fill(&self, query: &Query, token: &str, body: Option<Bytes>, marked_ms: u64) {
+    async fn fill(&self, query: &Query, token: &str, body: Option<Bytes>, mark: Option<Mark>) {
         let policy = self.policy(query.kind);
         let keep_ms = policy.max_age_ms.saturating_add(policy.stale_if_error_ms);
         let body = body.unwrap_or_default();
@@ -231,7 +227,9 @@ impl<H: Host> Tiers<H> {
         match self.ask(vec![fill], self.copy_deadline_ms()).await {
             Ok(replies) if replies.first() == Some(&Reply::Integer(1)) => {
                 let mut flights = self.isolate.flights.borrow_mut();
-                flights.unmark(key, Some(variant), marked_ms);
+                if let Some(mark) = mark {
+                    flights.unmark(key, Some(variant), mark);
+                }
             }
             // Its lease was taken away.
             Ok(_) => {}
@@ -277,11 +275,10 @@ impl<H: Host> Tiers<H> {
         let outcome = self.query_with(pass, statement).await;
         forget();
         // Until L2 is told, it may have what was there before.
-        let by_ms = self.now_ms();
-        for key in &keys {
+        let marks: Vec<Mark> = {
             let mut flights = self.isolate.flights.borrow_mut();
-            flights.mark(key, None, by_ms);
-        }
+            keys.iter().map(|key| flights.mark(key, None)).collect()
+        };
         let is_known = !outcome.as_ref().is_err_and(Error::is_ambiguous);
         let after = if is_known {
             valkey::release(&keys, &token)
@@ -292,7 +289,9 @@ impl<H: Host> Tiers<H> {
         self.host.defer(async move {
             if tiers.insist(after).await {
                 let mut flights = tiers.isolate.flights.borrow_mut();
-                keys.iter().for_each(|key| flights.unmark(key, None, by_ms));
+                for (key, mark) in keys.iter().zip(marks) {
+                    flights.unmark(key, None, mark);
+                }
             }
         });
         outcome

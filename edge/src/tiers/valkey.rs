@@ -28,22 +28,23 @@ const LEASE_MS: u64 = 5_000;
 const NOW: &str = "local t=redis.call('TIME') local now=t[1]*1000+math.floor(t[2]/1000) ";
 
 /// KEYS: hash. ARGV: variant, token, lease ms, age ms from which a body is to be
-/// refreshed, the same of an absence. Answers `{age, body, lease}`: age -1 when
-/// there is no copy, lease 1 when it was given, 0 when it was not asked for or
+/// refreshed, the same of an absence, and the time by which a copy was read that
+/// counts for none. Answers `{age, body, lease, now}`: age -1 when there is no
+/// copy, lease 1 when it was given, 0 when it was not asked for or
 /// another has it, -1 when a writer blocks fills.
 const READ: &str = "local age,body=-1,'' \
 local v=redis.call('HGET',KEYS[1],'v:'..ARGV[1]) \
 if v then local s,b=string.match(v,'^(%d+) (.*)$') \
-if s and now>=tonumber(s) then age=now-s body=b end end \
-if age>=0 and age<tonumber(body=='' and ARGV[5] or ARGV[4]) then return {age,body,0} end \
+if s and now>=tonumber(s) and tonumber(s)>tonumber(ARGV[6]) then age=now-s body=b end end \
+if age>=0 and age<tonumber(body=='' and ARGV[5] or ARGV[4]) then return {age,body,0,now} end \
 for _,f in ipairs(redis.call('HKEYS',KEYS[1])) do if string.sub(f,1,2)=='b:' \
-and now<tonumber(redis.call('HGET',KEYS[1],f)) then return {age,body,-1} end end \
+and now<tonumber(redis.call('HGET',KEYS[1],f)) then return {age,body,-1,now} end end \
 local l=redis.call('HGET',KEYS[1],'l:'..ARGV[1]) \
 if l then local s=string.match(l,'^(%d+) ') \
-if s and now>=tonumber(s) and now-s<tonumber(ARGV[3]) then return {age,body,0} end end \
+if s and now>=tonumber(s) and now-s<tonumber(ARGV[3]) then return {age,body,0,now} end end \
 redis.call('HSET',KEYS[1],'l:'..ARGV[1],string.format('%.0f',now)..' '..ARGV[2]) \
 if redis.call('PTTL',KEYS[1])<tonumber(ARGV[3]) then redis.call('PEXPIRE',KEYS[1],ARGV[3]) end \
-return {age,body,1}";
+return {age,body,1,now}";
 
 /// KEYS: hash. ARGV: variant, token, body, for how many ms to keep it. Stored
 /// under the lease's time: the truth was read after that.
@@ -105,6 +106,8 @@ pub struct Copy {
     /// With its age in ms; the body None is a remembered absence.
     pub found: Option<(u64, Option<Bytes>)>,
     pub lease: Lease,
+    /// What the server's clock shows.
+    pub now_ms: u64,
 }
 
 /// Who may fill.
@@ -119,14 +122,22 @@ pub enum Lease {
 }
 
 /// Asks for a copy, and for the lease when there is none that is younger than
-/// `refresh_ms` (of a body, of an absence).
-pub fn read_copy(key: &str, variant: &str, token: &str, refresh_ms: (u64, u64)) -> Command {
+/// `refresh_ms` (of a body, of an absence). One that was read by `after_ms` of
+/// the server's clock counts for none.
+pub fn read_copy(
+    key: &str,
+    variant: &str,
+    token: &str,
+    refresh_ms: (u64, u64),
+    after_ms: u64,
+) -> Command {
     script(&format!("{NOW}{READ}"), &[key])
         .arg(variant)
         .arg(token)
         .number(LEASE_MS)
         .number(refresh_ms.0)
         .number(refresh_ms.1)
+        .number(after_ms)
 }
 
 /// The answer to [`read_copy`]; None: it is not one. A copy that is no JSON is
@@ -139,6 +150,7 @@ pub fn copy(reply: &Reply) -> Option<Copy> {
         Reply::Integer(age_ms),
         Reply::Bulk(body),
         Reply::Integer(lease),
+        Reply::Integer(now_ms),
     ] = parts.as_slice()
     else {
         return None;
@@ -157,6 +169,7 @@ pub fn copy(reply: &Reply) -> Option<Copy> {
             0 => Lease::NotGranted,
             _ => Lease::Blocked,
         },
+        now_ms: u64::try_from(*now_ms).ok()?,
     })
 }
 

@@ -246,14 +246,9 @@ async fn weather(chaos: Rc<Chaos>) {
                 crash_gateway(&chaos);
             }
             if world.happens(200) {
-                // What it answered is judged anew: marks are by its clock, and after a
-                // jump an older copy in L2 can look younger than they are.
-                let mut nodes = chaos.nodes.borrow_mut();
-                let life = nodes.iter().map(|node| node.life).max().unwrap_or(0) + 1;
+                let nodes = chaos.nodes.borrow();
                 let place = world.below(nodes.len() as u64) as usize;
-                let node = &mut nodes[place];
-                node.life = life;
-                node.place.skew_ms.set(match world.below(4) {
+                nodes[place].place.skew_ms.set(match world.below(4) {
                     0 => world.below(7_200_000) as i64 - 3_600_000,
                     _ => world.below(400) as i64 - 200,
                 });

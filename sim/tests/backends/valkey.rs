@@ -148,8 +148,8 @@ fn is_alike(one: &[u8], other: &[u8], slack_ms: u64) -> bool {
             .collect()
     };
     let number = |part: &[u8]| std::str::from_utf8(part).ok()?.parse::<u64>().ok();
-    // The first of three parts is the age of a copy, which may be none yet.
-    let has_age = one.starts_with(b"*3\r\n:");
+    // The first of four parts is the age of a copy, which may be none yet.
+    let has_age = one.starts_with(b"*4\r\n:");
     let (one, other) = (parts(one), parts(other));
     let mut before: &[u8] = b"";
     one.len() == other.len()
@@ -256,9 +256,10 @@ fn random_of_edge(dice: &mut Dice) -> Vec<u8> {
     let (key, variant) = (dice.choose(&copies), dice.choose(&["1", "", "50"]));
     let token = dice.choose(&["token", "of another"]);
     let refresh = dice.choose(&[(0, 0), (900_000, 900_000), (0, 900_000)]);
+    let after_ms = dice.choose(&[0, 0, 1_000_000, u64::MAX]);
     let body = dice.choose(&["{\"a\":1}", "", "[]"]);
     of_edge(match dice.below(10) {
-        0..3 => scripts::read_copy(key, variant, token, refresh),
+        0..3 => scripts::read_copy(key, variant, token, refresh, after_ms),
         3..5 => scripts::fill_copy(key, variant, token, body.as_bytes(), 600_000),
         5 => scripts::block(&copies.map(str::to_owned), token, 700_000),
         6 | 7 => scripts::release(&copies.map(str::to_owned), token),
