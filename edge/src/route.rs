@@ -14,7 +14,7 @@ use crate::error::{Error, Store};
 use crate::host::Host;
 use crate::isolate::Isolate;
 use crate::settings::Backend;
-use crate::tiers::{Found, InL2, Tier, Tiers, Waited};
+use crate::tiers::{Found, InL2, Limit, Tier, Tiers, Waited};
 use target::Target;
 
 /// What the API reads of a request, and so all that can change an answer.
@@ -30,8 +30,8 @@ pub struct Request {
     pub idempotency_key: Option<String>,
     /// None: larger than [`crate::limits::REQUEST_BODY_BYTES_MAX`].
     pub body: Option<Bytes>,
-    /// From an isolate to its gateway: how old the answer may be at most.
-    pub age_ms_max: Option<u64>,
+    /// From an isolate to its gateway: what the answer must not be older than.
+    pub limit: Option<Limit>,
 }
 
 /// An answer, ready for the host.

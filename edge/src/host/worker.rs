@@ -30,14 +30,15 @@ use crate::isolate::Isolate;
 use crate::route::gateway::{self, ENVELOPE};
 use crate::route::{self, Request, Response};
 use crate::settings::Settings;
+use crate::tiers::Limit;
 use crate::transport::Kept;
 
 /// The binding of the gateways' Durable Objects.
 const GATEWAY: &str = "GATEWAY";
 /// The headers that carry to a gateway what was asked for, as it came (the dot
-/// segments of a URL would be resolved once more), and [`Request::age_ms_max`].
+/// segments of a URL would be resolved once more), and [`Request::limit`].
 const TARGET: &str = "Shepherd-Edge-Target";
-const AGE_MS_MAX: &str = "Shepherd-Edge-Max-Age-Ms";
+const LIMIT: &str = "Shepherd-Edge-Limit";
 
 thread_local! {
     static ISOLATE: OnceCell<Rc<Isolate>> = const { OnceCell::new() };
@@ -225,13 +226,13 @@ impl DurableObject for Gateway {
     async fn fetch(&self, request: worker::Request) -> worker::Result<worker::Response> {
         let (host, isolate) = (self.host.clone(), Rc::clone(&self.isolate));
         let work = async move {
-            let age_ms_max = request.headers().get(AGE_MS_MAX)?;
+            let limit = request.headers().get(LIMIT)?;
             let target = request.headers().get(TARGET)?.unwrap_or_default();
             let (path, query) = split(&target);
             let request = Request {
                 path,
                 query,
-                age_ms_max: age_ms_max.and_then(|text| text.parse().ok()),
+                limit: limit.and_then(|text| limit_of(&text)),
                 ..read(Clone::clone(request.inner().as_ref())).await?
             };
             Ok(gateway::serve(host, isolate, request).await)
@@ -279,7 +280,12 @@ async fn relay(env: &Env, shard: u64, request: Request) -> worker::Result<Respon
         (TARGET, Some(format!("{}?{}", request.path, request.query))),
         ("Content-Type", request.content_type),
         ("Idempotency-Key", request.idempotency_key),
-        (AGE_MS_MAX, request.age_ms_max.map(|ms| ms.to_string())),
+        (
+            LIMIT,
+            request
+                .limit
+                .map(|limit| format!("{} {}", limit.l2_after_ms, limit.age_ms)),
+        ),
     ];
     for (name, value) in &sent {
         if let Some(value) = value {
@@ -324,12 +330,20 @@ async fn read(request: web_sys::Request) -> worker::Result<Request> {
         content_type: header(),
         idempotency_key: header(),
         body: Some(Bytes::new()),
-        age_ms_max: None,
+        limit: None,
     };
     if ours.method != "GET" && ours.method != "HEAD" && request.body().is_some() {
         ours.body = body(worker::Request::from(request)).await?;
     }
     Ok(ours)
+}
+
+fn limit_of(text: &str) -> Option<Limit> {
+    let (l2_after_ms, age_ms) = text.split_once(' ')?;
+    Some(Limit {
+        l2_after_ms: l2_after_ms.parse().ok()?,
+        age_ms: age_ms.parse().ok()?,
+    })
 }
 
 fn split(target: &str) -> (String, String) {

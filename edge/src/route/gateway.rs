@@ -43,6 +43,7 @@ struct Finding {
     age_ms: u64,
     ttl_ms: i64,
     stale_ms: u64,
+    l2_asked_ms: u64,
     is_stale: bool,
     is_collapsed: bool,
     /// Else from L3.
@@ -72,8 +73,8 @@ enum Failing {
 /// Answers in the place of the isolate that asks.
 pub async fn serve<H: Host>(host: H, isolate: Rc<Isolate>, request: Request) -> Response {
     let mut tiers = Tiers::new(host, isolate);
-    if let Some(age_ms_max) = request.age_ms_max {
-        tiers = tiers.no_older_than(age_ms_max);
+    if let Some(limit) = request.limit {
+        tiers = tiers.no_older_than(limit);
     }
     let outcome = match Target::parse(&request) {
         Ok(target) => operate(&tiers, target, &request).await,
@@ -127,7 +128,7 @@ pub(super) fn way<H: Host>(
         (Store::Valkey, settings.valkey_deadline_ms)
     };
     let deadline_ms = deadline_ms.saturating_add(GATEWAY_WAY_MS);
-    Rc::new(move |age_ms_max| {
+    Rc::new(move |limit| {
         let (host, request) = (host.clone(), Rc::clone(&request));
         Box::pin(async move {
             // Which one does not matter to what is answered, only to how much is shared.
@@ -136,7 +137,7 @@ pub(super) fn way<H: Host>(
                 shard,
                 Request {
                     method: request.method.replace("HEAD", "GET"),
-                    age_ms_max,
+                    limit,
                     ..(*request).clone()
                 },
             );
@@ -196,6 +197,7 @@ fn finding(found: &Found) -> Finding {
         age_ms: found.age_ms,
         ttl_ms: found.ttl_ms,
         stale_ms: found.stale_ms,
+        l2_asked_ms: found.l2_asked_ms,
         is_stale: found.is_stale,
         is_collapsed: found.is_collapsed,
         is_from_l2: found.tier != Tier::L3,
@@ -213,6 +215,7 @@ fn found(finding: Finding) -> Found {
         age_ms: finding.age_ms,
         ttl_ms: finding.ttl_ms,
         stale_ms: finding.stale_ms,
+        l2_asked_ms: finding.l2_asked_ms,
         is_stale: finding.is_stale,
         is_collapsed: finding.is_collapsed,
         tier: if finding.is_from_l2 {
@@ -273,6 +276,7 @@ mod tests {
             age_ms: 12,
             ttl_ms: -3,
             stale_ms: 400,
+            l2_asked_ms: u64::MAX,
             is_stale: true,
             is_collapsed: true,
             tier: Tier::L3,

@@ -80,8 +80,9 @@ pub struct Flights {
     changes: Recent<u64>,
     /// What was written or answered that L2 may not know.
     marks: Recent<Mark>,
-    /// By when the truth was written, or read, for this isolate by a gateway, in ms.
-    truths: Recent<u64>,
+    /// What gateways have written, or read from L3, for this isolate, by when they
+    /// were asked.
+    truths: Recent<(u64, Floor)>,
     under_way: Vec<Weak<Flight>>,
 }
 
@@ -173,17 +174,25 @@ impl Flights {
         mark
     }
 
-    /// What the gateway answers of a key (or one variant) from now on must have
-    /// been read at that time or later: it has answered with no older truth.
-    pub fn note_truth(&mut self, key: &str, variant: Option<&str>, read_ms: u64) {
-        let thing = hash(key, variant);
-        self.truths.note(thing, read_ms, RECENT_MARKS_MAX);
+    /// Begins to ask a gateway; the number is for [`Flights::note_truth`].
+    pub fn ask_gateway(&mut self) -> u64 {
+        self.count += 1;
+        self.count
     }
 
-    /// See [`Flights::note_truth`]; 0: any time will do.
-    pub fn truth_ms(&self, key: &str, variant: &str) -> u64 {
+    /// A gateway has written a key, or read one variant of it from L3, for who
+    /// had asked by that number: from then on it must answer with nothing older.
+    pub fn note_truth(&mut self, key: &str, variant: Option<&str>, asked: u64, truth: Floor) {
+        let known = (asked, truth);
+        self.truths
+            .note(hash(key, variant), known, RECENT_MARKS_MAX);
+    }
+
+    /// What a gateway's answer must not be older than.
+    pub fn floor(&self, key: &str, variant: &str) -> Option<Floor> {
         let of_key = self.truths.latest(hash(key, None));
-        of_key.max(self.truths.latest(hash(key, Some(variant))))
+        let (asked, floor) = of_key.max(self.truths.latest(hash(key, Some(variant))));
+        (asked > 0).then_some(floor)
     }
 
     /// L2 knows now what that mark was made for.
@@ -223,6 +232,16 @@ impl Flights {
     }
 }
 
+/// What an answer must not be older than.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Floor {
+    /// Copies that were read after this may answer, by L2's clock;
+    /// [`NOT_KNOWN_MS`]: those that are read after L2 is asked now.
+    pub l2_after_ms: u64,
+    /// So may loads that began at this time of the isolate's, or later.
+    pub began_ms: u64,
+}
+
 /// A reason to take no older copy from L2: something was written or answered here.
 ///
 /// Which copies are older is told by L2's clock alone, so that this isolate's
@@ -237,7 +256,7 @@ pub struct Mark {
 }
 
 /// L2 has not been asked since; no copy was read later.
-const NOT_KNOWN_MS: u64 = u64::MAX;
+pub const NOT_KNOWN_MS: u64 = u64::MAX;
 
 impl Mark {
     /// L2's clock showed that time to who had asked after `began`. It is less

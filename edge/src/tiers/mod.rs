@@ -29,7 +29,7 @@ use crate::policy::{JITTER, Kind, Policy, REFRESH_FROM};
 use crate::wire::pg::{Rows, Statement};
 use crate::wire::resp::{Command, Reply};
 use entry::{Draws, Entry, Times};
-use flights::{Flight, Ticket};
+use flights::{Flight, Floor, NOT_KNOWN_MS, Ticket};
 use gate::{Closed, Gate, Pass};
 
 /// Keys that the edge keeps for itself begin so; no route reaches them.
@@ -57,6 +57,8 @@ pub struct Found {
     pub ttl_ms: i64,
     /// The same when the truth cannot be asked.
     pub stale_ms: u64,
+    /// Just before L2 was asked, by its clock; [`NOT_KNOWN_MS`]: it did not say.
+    pub l2_asked_ms: u64,
     /// It answers although it is not fresh, because the truth cannot be asked.
     pub is_stale: bool,
     pub tier: Tier,
@@ -77,10 +79,18 @@ pub enum InL2 {
     Unavailable,
 }
 
-/// What the gateway answers to the request that is walked for. The argument: how
-/// old what it answers with may be at most, in ms, when this isolate knows of
-/// something newer.
-pub type Gateway = Rc<dyn Fn(Option<u64>) -> Pin<Box<dyn Future<Output = Result<Relayed, Error>>>>>;
+/// What the gateway answers to the request that is walked for, when it must not
+/// be older than what this isolate knows of.
+pub type Gateway =
+    Rc<dyn Fn(Option<Limit>) -> Pin<Box<dyn Future<Output = Result<Relayed, Error>>>>>;
+
+/// A [`Floor`] on its way to a gateway, whose clock is another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    pub l2_after_ms: u64,
+    /// How long ago a load may have begun.
+    pub age_ms: u64,
+}
 
 /// An answer of the gateway that is no error.
 #[derive(Debug, Clone)]
@@ -113,8 +123,8 @@ pub struct Tiers<H: Host> {
     began_ms: u64,
     /// The tiers below L1 are behind it.
     gateway: Option<Gateway>,
-    /// How old an answer may be at most, for whom it is given.
-    age_ms_max: u64,
+    /// What the answer must not be older than, for whom it is given.
+    floor: Floor,
 }
 
 /// How long the request has waited for each of them, in ms; None: not at all.
@@ -141,7 +151,7 @@ impl<H: Host> Tiers<H> {
             waited: Waited::default(),
             reads: Cell::default(),
             gateway: None,
-            age_ms_max: u64::MAX,
+            floor: Floor::default(),
         }
     }
 
@@ -152,8 +162,11 @@ impl<H: Host> Tiers<H> {
     }
 
     /// Answers with nothing that is older than this.
-    pub fn no_older_than(mut self, age_ms_max: u64) -> Self {
-        self.age_ms_max = age_ms_max;
+    pub fn no_older_than(mut self, limit: Limit) -> Self {
+        self.floor = Floor {
+            l2_after_ms: limit.l2_after_ms,
+            began_ms: self.began_ms.saturating_sub(limit.age_ms),
+        };
         self
     }
 
@@ -411,6 +424,7 @@ impl<H: Host> Tiers<H> {
         let ttl_ms = i128::from(entry.fresh_until_ms) - i128::from(now_ms);
         Found {
             stale_ms: entry.stale_until_ms.saturating_sub(now_ms),
+            l2_asked_ms: NOT_KNOWN_MS,
             in_l1: true,
             in_l2,
             body: entry.body.clone(),
@@ -424,13 +438,9 @@ impl<H: Host> Tiers<H> {
 
     // ------------------------------------------------------------ the gateway
 
-    async fn ask_gateway(
-        &self,
-        gateway: &Gateway,
-        age_ms_max: Option<u64>,
-    ) -> Result<Relayed, Error> {
+    async fn ask_gateway(&self, gateway: &Gateway, limit: Option<Limit>) -> Result<Relayed, Error> {
         let began_ms = self.host.now_ms();
-        let relayed = gateway(age_ms_max).await;
+        let relayed = gateway(limit).await;
         let took_ms = self.host.now_ms().saturating_sub(began_ms);
         Waited::add(&self.waited.gateway_ms, took_ms);
         if let Ok(relayed) = &relayed {
@@ -454,9 +464,13 @@ impl<H: Host> Tiers<H> {
     async fn load_behind(&self, gateway: &Gateway, place: (&str, &str)) -> Result<Found, Error> {
         let ticket = self.ticket(place.0, place.1);
         let asked_at_ms = self.now_ms();
-        let truth_ms = self.isolate.flights.borrow().truth_ms(place.0, place.1);
-        let age_ms_max = (truth_ms > 0).then(|| asked_at_ms.saturating_sub(truth_ms));
-        let relayed = self.ask_gateway(gateway, age_ms_max).await?;
+        let flights = || self.isolate.flights.borrow_mut();
+        let asked = flights().ask_gateway();
+        let limit = flights().floor(place.0, place.1).map(|floor| Limit {
+            l2_after_ms: floor.l2_after_ms,
+            age_ms: asked_at_ms.saturating_sub(floor.began_ms),
+        });
+        let relayed = self.ask_gateway(gateway, limit).await?;
         let Some(found) = relayed.found else {
             return Err(Error::Answered(relayed.status, relayed.body));
         };
@@ -469,8 +483,11 @@ impl<H: Host> Tiers<H> {
         }
         if found.tier == Tier::L3 {
             // L2 may have, or get, what was read before.
-            let mut flights = self.isolate.flights.borrow_mut();
-            flights.note_truth(place.0, Some(place.1), asked_at_ms);
+            let truth = Floor {
+                l2_after_ms: found.l2_asked_ms,
+                began_ms: asked_at_ms,
+            };
+            flights().note_truth(place.0, Some(place.1), asked, truth);
         }
         let ttl_ms = u64::try_from(found.ttl_ms).unwrap_or(0);
         let entry = Entry {
@@ -492,12 +509,15 @@ impl<H: Host> Tiers<H> {
     async fn write_behind<T>(&self, gateway: &Gateway, keys: &[String]) -> Result<T, Error> {
         let relayed = self.ask_gateway(gateway, None).await;
         let now_ms = self.now_ms();
+        let truth = Floor {
+            l2_after_ms: NOT_KNOWN_MS,
+            began_ms: now_ms,
+        };
         for key in keys {
             self.forget(key);
-            self.isolate
-                .flights
-                .borrow_mut()
-                .note_truth(key, None, now_ms);
+            let mut flights = self.isolate.flights.borrow_mut();
+            let asked = flights.ask_gateway();
+            flights.note_truth(key, None, asked, truth);
         }
         let relayed = relayed?;
         self.isolate.metrics.reads(relayed.reads);
@@ -526,8 +546,7 @@ impl<H: Host> Tiers<H> {
                 .flights
                 .borrow()
                 .under_way(key, variant, now_ms);
-            let not_before_ms = self.began_ms.saturating_sub(self.age_ms_max);
-            let joined = flight.filter(|flight| flight.since_ms() >= not_before_ms);
+            let joined = flight.filter(|flight| flight.since_ms() >= self.floor.began_ms);
             let Some(flight) = joined else { break };
             self.follow(&flight, deadline_ms).await;
             if let Some(outcome) = flight.outcome() {

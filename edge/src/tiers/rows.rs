@@ -9,7 +9,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::entry::Times;
-use super::flights::Mark;
+use super::flights::{Mark, NOT_KNOWN_MS};
 use super::valkey::{Copy, Lease};
 use super::{Found, InL2, Tier, Tiers, valkey};
 use crate::error::{Error, Store};
@@ -43,6 +43,8 @@ struct InCopy {
     asked_at_ms: u64,
     lease: Lease,
     in_l2: InL2,
+    /// What L2's clock showed; [`NOT_KNOWN_MS`]: it did not answer.
+    l2_now_ms: u64,
 }
 
 impl<H: Host> Tiers<H> {
@@ -119,7 +121,15 @@ impl<H: Host> Tiers<H> {
                     gone_at_ms: u64::MAX,
                 };
                 let entry = self.entry(policy, body, times);
-                Ok(self.keep(ticket, place, entry, Tier::L3, copy.in_l2))
+                // What this load fills was read at that very time, by L2's clock.
+                let l2_asked_ms = match copy.lease {
+                    Lease::Granted => copy.l2_now_ms.saturating_sub(1),
+                    Lease::NotGranted | Lease::Blocked => copy.l2_now_ms,
+                };
+                Ok(Found {
+                    l2_asked_ms,
+                    ..self.keep(ticket, place, entry, Tier::L3, copy.in_l2)
+                })
             }
             Err(error) => match entry {
                 Some(entry) if error.is_of_store() && now_ms < entry.stale_until_ms => Ok(Found {
@@ -134,11 +144,13 @@ impl<H: Host> Tiers<H> {
     /// Asks L2, and gives the one that holds a lease some time to fill it.
     async fn copy_in_l2(&self, query: &Query, token: &str) -> InCopy {
         let mut waits_left = LEASE_WAITS_MAX;
+        let mut floor_ms = self.floor.l2_after_ms;
         loop {
             let asked_at_ms = self.now_ms();
             let flights = || self.isolate.flights.borrow_mut();
             let inquiry = flights().inquiry(&query.key, &query.variant);
-            let copy = match self.read_copy(query, token, inquiry.after_ms).await {
+            let after_ms = inquiry.after_ms.max(floor_ms);
+            let copy = match self.read_copy(query, token, after_ms).await {
                 Ok(copy) => copy,
                 Err(error) => {
                     self.complain(&error);
@@ -148,14 +160,17 @@ impl<H: Host> Tiers<H> {
                         asked_at_ms,
                         lease: Lease::NotGranted,
                         in_l2: InL2::Unavailable,
+                        l2_now_ms: NOT_KNOWN_MS,
                     };
                 }
             };
-            // A copy that is older than what this isolate has answered is none.
+            // A copy that is older than what this isolate has answered is none, nor
+            // one that is older than what the isolate knows for which we answer.
             flights().hear(&inquiry, copy.now_ms);
+            floor_ms = floor_ms.min(copy.now_ms);
             let found = copy.found.filter(|(age_ms, _)| {
                 let read_at_ms = copy.now_ms.saturating_sub(*age_ms);
-                *age_ms <= self.age_ms_max && flights().admits(&inquiry, read_at_ms)
+                read_at_ms > floor_ms && flights().admits(&inquiry, read_at_ms)
             });
             let is_fresh = self.is_fresh(query, found.as_ref());
             let may_come = copy.lease == Lease::NotGranted && !is_fresh;
@@ -175,6 +190,7 @@ impl<H: Host> Tiers<H> {
                 is_fresh,
                 asked_at_ms,
                 lease: copy.lease,
+                l2_now_ms: copy.now_ms,
                 in_l2: match copy.lease {
                     Lease::Granted => InL2::Yes,
                     Lease::NotGranted | Lease::Blocked => InL2::No,
@@ -187,8 +203,8 @@ impl<H: Host> Tiers<H> {
         let policy = self.policy(query.kind);
         let part = self.draw(REFRESH_FROM);
         let refresh_ms = (
-            (policy.max_age_ms * part / 100).min(self.age_ms_max),
-            (policy.absence_ms * part / 100).min(self.age_ms_max),
+            (policy.max_age_ms * part / 100),
+            (policy.absence_ms * part / 100),
         );
         let read = valkey::read_copy(&query.key, &query.variant, token, refresh_ms, after_ms);
         let replies = self.ask(vec![read], self.copy_deadline_ms()).await?;
