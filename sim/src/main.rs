@@ -11,6 +11,8 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use serde_json::json;
 use sim::chaos::campaign::{self, Plan};
+use sim::chaos::oracle::Thing;
+use sim::chaos::{Size, shrink};
 use sim::dev::{self, Load, Options};
 use sim::replay::Edge;
 use sim::stores::{Data, Stores};
@@ -87,6 +89,15 @@ enum Command {
         /// Begin no seed after so many seconds
         #[arg(long)]
         seconds: Option<u64>,
+        /// How many isolates
+        #[arg(long)]
+        isolates: Option<usize>,
+        /// What is read and written: sessions s0…, profiles p0…, orders of o0…
+        #[arg(long, value_delimiter = ',')]
+        things: Vec<Thing>,
+        /// For how long clients send requests, in virtual ms
+        #[arg(long)]
+        traffic_ms: Option<u64>,
         /// Print all that happens (one seed)
         #[arg(long)]
         trace: bool,
@@ -149,8 +160,19 @@ async fn run(command: Command) -> Result<ExitCode> {
             seed,
             seeds,
             seconds,
+            isolates,
+            things,
+            traffic_ms,
             trace,
-        } => Ok(chaos(seed, seeds, seconds, trace)),
+        } => {
+            let mut size = Size::default();
+            size.isolates = isolates.map_or(size.isolates, |isolates| isolates.max(1));
+            size.traffic_ms = traffic_ms.unwrap_or(size.traffic_ms);
+            if !things.is_empty() {
+                size.things = things;
+            }
+            Ok(chaos(seed, seeds, seconds, size, trace))
+        }
         Command::ReplaySample { url, load } => {
             dev::replay_sample(&Edge::at(&url), load).await?;
             Ok(ExitCode::SUCCESS)
@@ -158,12 +180,12 @@ async fn run(command: Command) -> Result<ExitCode> {
     }
 }
 
-fn chaos(seed: Option<u64>, seeds: u64, seconds: Option<u64>, trace: bool) -> ExitCode {
+fn chaos(seed: Option<u64>, seeds: u64, seconds: Option<u64>, size: Size, trace: bool) -> ExitCode {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let first_seed = seed.unwrap_or_else(|| now.unwrap_or_default().as_secs());
     println!("seed {first_seed}");
     if trace {
-        let run = chaos::run(first_seed, campaign::mood(first_seed), None, true);
+        let run = chaos::run(first_seed, campaign::mood(first_seed), &size, None, true);
         run.trace.iter().for_each(|line| println!("{line}"));
     }
     let plan = Plan {
@@ -171,14 +193,25 @@ fn chaos(seed: Option<u64>, seeds: u64, seconds: Option<u64>, trace: bool) -> Ex
         seeds,
         time: seconds.map(Duration::from_secs),
         mutation: None,
+        size,
     };
-    let all = campaign::campaign(plan, usize::MAX);
+    let all = campaign::campaign(&plan, usize::MAX);
     print!("{}", all.report());
-    if all.failures.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    for run in &all.failures {
+        let command = shrink::command(run.seed, &plan.size);
+        println!("seed {} again: {command}", run.seed);
     }
+    let Some(first) = all.failures.into_iter().next() else {
+        return ExitCode::SUCCESS;
+    };
+    if !trace {
+        let (run, size) = shrink::shrink(first, plan.size, None);
+        println!(
+            "the first, made smaller: {}",
+            shrink::command(run.seed, &size)
+        );
+    }
+    ExitCode::FAILURE
 }
 
 async fn dev(options: Options, once: bool) -> Result<ExitCode> {

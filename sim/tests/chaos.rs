@@ -5,18 +5,22 @@
 
 use edge::mutation::Mutation;
 use sim::chaos::campaign::{Plan, campaign, mood};
-use sim::chaos::run;
+use sim::chaos::shrink::shrink;
+use sim::chaos::{Size, run};
 
 /// Seeds within which each broken promise must be noticed.
 const SEEDS_MAX: u64 = 24;
 
 #[test]
 fn a_seed_gives_the_same_trace_byte_for_byte() {
-    let again = [(); 2].map(|()| run(1, mood(1), None, true));
+    let again = [(); 2].map(|()| run(1, mood(1), &Size::default(), None, true));
     assert!(again[0].requests > 10_000);
     assert_eq!(again[0].trace, again[1].trace);
     assert_eq!(again[0].digest, again[1].digest);
-    assert_ne!(again[0].digest, run(4, mood(4), None, false).digest);
+    assert_ne!(
+        again[0].digest,
+        run(4, mood(4), &Size::default(), None, false).digest
+    );
 }
 
 #[test]
@@ -27,8 +31,9 @@ fn every_broken_promise_is_noticed() {
             seeds: SEEDS_MAX,
             time: None,
             mutation: Some(mutation),
+            size: Size::default(),
         };
-        let all = campaign(plan, 1);
+        let all = campaign(&plan, 1);
         let Some(found) = all.failures.first() else {
             panic!("{mutation:?} was not noticed in {} requests", all.requests);
         };
@@ -39,4 +44,17 @@ fn every_broken_promise_is_noticed() {
             found.violations.first().expect("one violation at least")
         );
     }
+}
+
+#[test]
+fn a_run_that_fails_is_made_smaller() {
+    let (whole, mutation) = (Size::default(), Some(Mutation::OwnWriteIsNotSeen));
+    let failed = run(1, mood(1), &whole, mutation, false);
+    assert!(!failed.violations.is_empty());
+    let (small, size) = shrink(failed, whole.clone(), mutation);
+    assert_eq!((size.isolates, size.things.len()), (1, 1));
+    assert!(size.traffic_ms < whole.traffic_ms);
+    let again = run(small.seed, small.mood, &size, mutation, false);
+    assert!(!again.violations.is_empty());
+    assert!(again.requests < small.requests);
 }

@@ -9,16 +9,17 @@ use std::time::{Duration, Instant};
 
 use edge::mutation::Mutation;
 
-use super::{Mood, Run, run};
+use super::{Mood, Run, Size, run};
 
 /// Which seeds, and until when.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     pub first_seed: u64,
     pub seeds: u64,
     /// No seed begins after that.
     pub time: Option<Duration>,
     pub mutation: Option<Mutation>,
+    pub size: Size,
 }
 
 /// What came of all of them.
@@ -41,11 +42,6 @@ impl Campaign {
             for violation in &run.violations {
                 let _ = writeln!(text, "  {violation}");
             }
-            let _ = writeln!(
-                text,
-                "  once more, with all that happened: sim chaos --seed {} --trace",
-                run.seed
-            );
         }
         let [fine, refused, failed, cut_off] = self.answers;
         let seconds = self.took.as_secs_f64();
@@ -72,7 +68,7 @@ pub fn mood(seed: u64) -> Mood {
 }
 
 /// Runs all seeds; stops early once `enough` failures are found.
-pub fn campaign(plan: Plan, enough: usize) -> Campaign {
+pub fn campaign(plan: &Plan, enough: usize) -> Campaign {
     let began = Instant::now();
     let next = AtomicU64::new(0);
     let all = Mutex::new(Campaign {
@@ -90,7 +86,7 @@ pub fn campaign(plan: Plan, enough: usize) -> Campaign {
                 return;
             }
             let seed = plan.first_seed.wrapping_add(count);
-            let run = run(seed, mood(seed), plan.mutation, false);
+            let run = run(seed, mood(seed), &plan.size, plan.mutation, false);
             let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
             all.runs += 1;
             all.requests += run.requests;

@@ -8,6 +8,7 @@
 //! - [`oracle`] knows what the truth was at each moment, and judges each answer.
 //! - [`traffic`] is what the clients do.
 //! - [`campaign`] runs many seeds.
+//! - [`shrink`] makes a run that failed smaller.
 //! - Here is the weather: what breaks, and when.
 
 // Nothing here comes from outside, and a simulation that is wrong must stop.
@@ -15,6 +16,7 @@
 
 pub mod campaign;
 pub mod oracle;
+pub mod shrink;
 pub mod traffic;
 
 use std::cell::{Cell, RefCell};
@@ -29,16 +31,15 @@ use crate::backends::valkey::Failure;
 use crate::backends::{postgres, valkey};
 use crate::virtual_network::{Gateway, POSTGRES, Place, Stores, VALKEY, Weather};
 use crate::virtual_time::World;
-use oracle::{Oracle, Thing};
+use oracle::{Oracle, Thing, Violation};
 
 /// When the world begins, in ms since 1970: any time that is not 0.
 const START_MS: u64 = 1_700_000_000_000;
-const ISOLATES: usize = 3;
 const GATEWAYS: usize = 2;
-/// How long clients send requests, in virtual s: some times the longest bound.
-const TRAFFIC_S: u64 = 100;
+/// How long clients send requests, in virtual ms: some times the longest bound.
+const TRAFFIC_MS: u64 = 100_000;
 /// How long the rest may take after that: a Worker's 30 s after its answer.
-const REST_S: u64 = 40;
+const REST_MS: u64 = 40_000;
 /// The mean pause of an isolate's clients between two requests, in µs.
 const PAUSE_US: u64 = 20_000;
 
@@ -51,6 +52,26 @@ pub enum Mood {
     Stormy,
 }
 
+/// How much there is in a run. A run that fails is understood from a smaller one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Size {
+    pub isolates: usize,
+    /// What is read and written.
+    pub things: Vec<Thing>,
+    /// For how long clients send requests.
+    pub traffic_ms: u64,
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Self {
+            isolates: 3,
+            things: Thing::all().collect(),
+            traffic_ms: TRAFFIC_MS,
+        }
+    }
+}
+
 /// What came of a run.
 #[derive(Debug)]
 pub struct Run {
@@ -61,7 +82,7 @@ pub struct Run {
     pub answers: [u64; 4],
     /// The same seed and the same code give the same number.
     pub digest: u64,
-    pub violations: Vec<String>,
+    pub violations: Vec<Violation>,
     /// What happened, when it was asked for.
     pub trace: Vec<String>,
 }
@@ -83,6 +104,7 @@ pub struct Chaos {
     pub gateways: Rc<RefCell<Vec<Gateway>>>,
     pub oracle: Rc<RefCell<Oracle>>,
     pub mood: Mood,
+    pub size: Size,
     pub requests: Cell<u64>,
     pub answers: Cell<[u64; 4]>,
     digest: RefCell<DefaultHasher>,
@@ -132,7 +154,13 @@ fn settings(backend: &str) -> Settings {
 }
 
 /// Runs a seed to its end.
-pub fn run(seed: u64, mood: Mood, mutation: Option<Mutation>, with_trace: bool) -> Run {
+pub fn run(
+    seed: u64,
+    mood: Mood,
+    size: &Size,
+    mutation: Option<Mutation>,
+    with_trace: bool,
+) -> Run {
     mutation::choose(mutation);
     let world = World::new(seed, START_MS);
     let oracle = Rc::new(RefCell::new(Oracle::new(mood)));
@@ -160,6 +188,7 @@ pub fn run(seed: u64, mood: Mood, mutation: Option<Mutation>, with_trace: bool) 
         gateways: Rc::default(),
         oracle,
         mood,
+        size: size.clone(),
         requests: Cell::new(0),
         answers: Cell::default(),
         digest: RefCell::default(),
@@ -170,13 +199,13 @@ pub fn run(seed: u64, mood: Mood, mutation: Option<Mutation>, with_trace: bool) 
         let gateways = (0..GATEWAYS).map(|_| chaos.gateway()).collect();
         chaos.gateways.replace(gateways);
     }
-    for life in 0..ISOLATES {
+    for life in 0..size.isolates {
         let node = chaos.node(life);
         chaos.nodes.borrow_mut().push(node);
         world.spawn(traffic::clients(Rc::clone(&chaos), life));
     }
     world.spawn(weather(Rc::clone(&chaos)));
-    let end_us = (START_MS + (TRAFFIC_S + REST_S) * 1000) * 1000;
+    let end_us = (START_MS + size.traffic_ms + REST_MS) * 1000;
     world.run_until(end_us);
     chaos.oracle.borrow_mut().close(&chaos.stores);
     mutation::choose(None);
@@ -194,7 +223,13 @@ pub fn run(seed: u64, mood: Mood, mutation: Option<Mutation>, with_trace: bool) 
 
 impl Chaos {
     pub fn is_over(&self) -> bool {
-        self.world.now_ms() >= START_MS + TRAFFIC_S * 1000
+        self.world.now_ms() >= START_MS + self.size.traffic_ms
+    }
+
+    /// Any of those that are read and written.
+    fn thing(&self) -> Thing {
+        let things = &self.size.things;
+        things[self.world.below(things.len() as u64) as usize]
     }
 
     /// A mean pause, not a regular one.

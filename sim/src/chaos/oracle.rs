@@ -4,6 +4,8 @@
 //! only by its requests and answers, and the stores only by what they hold.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
 
 use super::Mood;
 use crate::virtual_network::Stores;
@@ -35,14 +37,6 @@ impl Thing {
         (0..EACH).flat_map(|n| [Self::Session(n), Self::Profile(n), Self::Orders(n)])
     }
 
-    pub fn nth(n: u64) -> Self {
-        match n % 3 {
-            0 => Self::Session(n / 3 % EACH),
-            1 => Self::Profile(n / 3 % EACH),
-            _ => Self::Orders(n / 3 % EACH),
-        }
-    }
-
     /// The session's or user's id. Users with orders exist from the beginning.
     pub fn id(self) -> String {
         match self {
@@ -60,6 +54,16 @@ impl Thing {
             (_, Some(_)) => (COPY_US, STALE_ROWS_US),
         };
         fresh_us + if is_stale { stale_us } else { 0 }
+    }
+}
+
+impl FromStr for Thing {
+    type Err = String;
+
+    fn from_str(id: &str) -> Result<Self, String> {
+        Self::all()
+            .find(|thing| thing.id() == id)
+            .ok_or_else(|| format!("things are s0…s{0}, p0…p{0} and o0…o{0}", EACH - 1))
     }
 }
 
@@ -123,12 +127,27 @@ pub struct Intent {
     pub is_acknowledged: bool,
 }
 
+/// A promise that was broken.
+#[derive(Debug, Clone)]
+pub struct Violation {
+    /// When it was seen; None: at the end.
+    pub at_us: Option<u64>,
+    pub thing: Option<Thing>,
+    what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.what)
+    }
+}
+
 /// The judge.
 pub struct Oracle {
     mood: Mood,
     histories: HashMap<Thing, History>,
     pub intents: HashMap<u64, Intent>,
-    pub violations: Vec<String>,
+    pub violations: Vec<Violation>,
     seen: (u64, u64),
 }
 
@@ -240,7 +259,7 @@ impl Oracle {
             } else {
                 "it was never absent"
             };
-            return self.violation(format!("{said}: {what}"));
+            return self.violation(Some((thing, now_us)), format!("{said}: {what}"));
         };
         let clocks_us = match self.mood {
             Mood::Calm => 0,
@@ -249,19 +268,25 @@ impl Oracle {
         let bound_us = thing.bound_us(value, is_stale) + clocks_us;
         let since_us = begun.at_us.saturating_sub(history.end_us(index));
         if since_us > bound_us {
-            return self.violation(format!("{said}: was no longer true {since_us} us before"));
+            return self.violation(
+                Some((thing, now_us)),
+                format!("{said}: was no longer true {since_us} us before"),
+            );
         }
         // A header says whole seconds, rounded down.
         if let Some(age_s) = age_s
             && since_us > (age_s + 1) * 1_000_000 + clocks_us
         {
-            return self.violation(format!(
+            return self.violation(Some((thing, now_us)), format!(
                 "{said}: said that its age is {age_s} s, and was no longer true {since_us} us before"
             ));
         }
         if index < begun.floor && !is_stale {
             let newer = history.states[begun.floor].1;
-            return self.violation(format!("{said}: older than {newer:?}, and {}", begun.why));
+            return self.violation(
+                Some((thing, now_us)),
+                format!("{said}: older than {newer:?}, and {}", begun.why),
+            );
         }
         if !is_stale {
             // Absences are all alike: it may have been an earlier one.
@@ -289,7 +314,7 @@ impl Oracle {
             return;
         };
         let Some(index) = history.first(value, begun.at_us) else {
-            return self.violation(format!(
+            return self.violation(Some((thing, now_us)), format!(
                 "{thing:?}, life {life}: {value:?} was acknowledged at {now_us} and never stored"
             ));
         };
@@ -328,17 +353,24 @@ impl Oracle {
         for (marker, intent) in intents {
             let count = stored.get(&marker).copied().unwrap_or(0);
             if count > 1 || (intent.is_acknowledged && count == 0) {
-                self.violation(format!(
-                    "order {marker}, acknowledged: {}, is there {count} times",
-                    intent.is_acknowledged
-                ));
+                self.violation(
+                    None,
+                    format!(
+                        "order {marker}, acknowledged: {}, is there {count} times",
+                        intent.is_acknowledged
+                    ),
+                );
             }
         }
     }
 
-    fn violation(&mut self, what: String) {
+    fn violation(&mut self, seen: Option<(Thing, u64)>, what: String) {
         if self.violations.len() < VIOLATIONS_MAX {
-            self.violations.push(what);
+            self.violations.push(Violation {
+                at_us: seen.map(|(_, at_us)| at_us),
+                thing: seen.map(|(thing, _)| thing),
+                what,
+            });
         }
     }
 }

@@ -31,7 +31,7 @@ pub async fn clients(chaos: Rc<Chaos>, place: usize) {
     while !chaos.is_over() {
         chaos.pause().await;
         let world = &chaos.world;
-        let thing = Thing::nth(world.below(9));
+        let thing = chaos.thing();
         let deed = match world.below(20) {
             0 | 1 => Deed::Write,
             2 if matches!(thing, Thing::Session(_)) => Deed::Delete,
@@ -238,7 +238,7 @@ async fn order(chaos: &Chaos, place: usize, thing: Thing, marker: u64) {
 pub fn behind_the_edge(chaos: &Chaos) {
     let (world, stores) = (&chaos.world, &chaos.stores);
     let n = 1_000_000_000 + chaos.requests.get();
-    let thing = Thing::nth(world.below(9));
+    let thing = chaos.thing();
     let id = thing.id();
     match thing {
         Thing::Session(_) => {
