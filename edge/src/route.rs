@@ -14,7 +14,7 @@ use crate::error::{Error, Store};
 use crate::host::Host;
 use crate::isolate::Isolate;
 use crate::settings::Backend;
-use crate::tiers::{Found, InL2, Limit, Tier, Tiers, Waited};
+use crate::tiers::{Found, InL2, Tier, Tiers, Waited};
 use target::Target;
 
 /// What the API reads of a request, and so all that can change an answer.
@@ -31,7 +31,7 @@ pub struct Request {
     /// None: larger than [`crate::limits::REQUEST_BODY_BYTES_MAX`].
     pub body: Option<Bytes>,
     /// From an isolate to its gateway: what the answer must not be older than.
-    pub limit: Option<Limit>,
+    pub floor_ms: Option<u64>,
 }
 
 /// An answer, ready for the host.

@@ -185,8 +185,10 @@ fn chaos(seed: Option<u64>, seeds: u64, seconds: Option<u64>, size: Size, trace:
     let first_seed = seed.unwrap_or_else(|| now.unwrap_or_default().as_secs());
     println!("seed {first_seed}");
     if trace {
-        let run = chaos::run(first_seed, campaign::mood(first_seed), &size, None, true);
-        run.trace.iter().for_each(|line| println!("{line}"));
+        // Not on this thread: tokio's runtime lets no future be polled as often in a row.
+        let traced = || chaos::run(first_seed, campaign::mood(first_seed), &size, None, true).trace;
+        let lines = std::thread::scope(|scope| scope.spawn(traced).join());
+        lines.iter().flatten().for_each(|line| println!("{line}"));
     }
     let plan = Plan {
         first_seed,

@@ -30,15 +30,14 @@ use crate::isolate::Isolate;
 use crate::route::gateway::{self, ENVELOPE};
 use crate::route::{self, Request, Response};
 use crate::settings::Settings;
-use crate::tiers::Limit;
 use crate::transport::Kept;
 
 /// The binding of the gateways' Durable Objects.
 const GATEWAY: &str = "GATEWAY";
 /// The headers that carry to a gateway what was asked for, as it came (the dot
-/// segments of a URL would be resolved once more), and [`Request::limit`].
+/// segments of a URL would be resolved once more), and [`Request::floor_ms`].
 const TARGET: &str = "Shepherd-Edge-Target";
-const LIMIT: &str = "Shepherd-Edge-Limit";
+const FLOOR_MS: &str = "Shepherd-Edge-Floor-Ms";
 
 thread_local! {
     static ISOLATE: OnceCell<Rc<Isolate>> = const { OnceCell::new() };
@@ -226,13 +225,13 @@ impl DurableObject for Gateway {
     async fn fetch(&self, request: worker::Request) -> worker::Result<worker::Response> {
         let (host, isolate) = (self.host.clone(), Rc::clone(&self.isolate));
         let work = async move {
-            let limit = request.headers().get(LIMIT)?;
+            let floor_ms = request.headers().get(FLOOR_MS)?;
             let target = request.headers().get(TARGET)?.unwrap_or_default();
             let (path, query) = split(&target);
             let request = Request {
                 path,
                 query,
-                limit: limit.and_then(|text| limit_of(&text)),
+                floor_ms: floor_ms.and_then(|text| text.parse().ok()),
                 ..read(Clone::clone(request.inner().as_ref())).await?
             };
             Ok(gateway::serve(host, isolate, request).await)
@@ -280,12 +279,7 @@ async fn relay(env: &Env, shard: u64, request: Request) -> worker::Result<Respon
         (TARGET, Some(format!("{}?{}", request.path, request.query))),
         ("Content-Type", request.content_type),
         ("Idempotency-Key", request.idempotency_key),
-        (
-            LIMIT,
-            request
-                .limit
-                .map(|limit| format!("{} {}", limit.l2_after_ms, limit.age_ms)),
-        ),
+        (FLOOR_MS, request.floor_ms.map(|ms| ms.to_string())),
     ];
     for (name, value) in &sent {
         if let Some(value) = value {
@@ -330,20 +324,12 @@ async fn read(request: web_sys::Request) -> worker::Result<Request> {
         content_type: header(),
         idempotency_key: header(),
         body: Some(Bytes::new()),
-        limit: None,
+        floor_ms: None,
     };
     if ours.method != "GET" && ours.method != "HEAD" && request.body().is_some() {
         ours.body = body(worker::Request::from(request)).await?;
     }
     Ok(ours)
-}
-
-fn limit_of(text: &str) -> Option<Limit> {
-    let (l2_after_ms, age_ms) = text.split_once(' ')?;
-    Some(Limit {
-        l2_after_ms: l2_after_ms.parse().ok()?,
-        age_ms: age_ms.parse().ok()?,
-    })
 }
 
 fn split(target: &str) -> (String, String) {

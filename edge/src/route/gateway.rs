@@ -73,8 +73,8 @@ enum Failing {
 /// Answers in the place of the isolate that asks.
 pub async fn serve<H: Host>(host: H, isolate: Rc<Isolate>, request: Request) -> Response {
     let mut tiers = Tiers::new(host, isolate);
-    if let Some(limit) = request.limit {
-        tiers = tiers.no_older_than(limit);
+    if let Some(floor_ms) = request.floor_ms {
+        tiers = tiers.no_older_than(floor_ms);
     }
     let outcome = match Target::parse(&request) {
         Ok(target) => operate(&tiers, target, &request).await,
@@ -128,7 +128,7 @@ pub(super) fn way<H: Host>(
         (Store::Valkey, settings.valkey_deadline_ms)
     };
     let deadline_ms = deadline_ms.saturating_add(GATEWAY_WAY_MS);
-    Rc::new(move |limit| {
+    Rc::new(move |floor_ms| {
         let (host, request) = (host.clone(), Rc::clone(&request));
         Box::pin(async move {
             // Which one does not matter to what is answered, only to how much is shared.
@@ -137,7 +137,7 @@ pub(super) fn way<H: Host>(
                 shard,
                 Request {
                     method: request.method.replace("HEAD", "GET"),
-                    limit,
+                    floor_ms,
                     ..(*request).clone()
                 },
             );

@@ -42,10 +42,6 @@ pub struct Flight {
 }
 
 impl Flight {
-    pub fn since_ms(&self) -> u64 {
-        self.since_ms
-    }
-
     /// Whether it is worth waiting for. One whose request was cut off never ends.
     pub fn is_under_way(&self, now_ms: u64) -> bool {
         !self.ended.get() && now_ms.saturating_sub(self.since_ms) < FLIGHT_MS_MAX
@@ -82,7 +78,7 @@ pub struct Flights {
     marks: Recent<Mark>,
     /// What gateways have written, or read from L3, for this isolate, by when they
     /// were asked.
-    truths: Recent<(u64, Floor)>,
+    truths: Recent<(u64, u64)>,
     under_way: Vec<Weak<Flight>>,
 }
 
@@ -181,18 +177,20 @@ impl Flights {
     }
 
     /// A gateway has written a key, or read one variant of it from L3, for who
-    /// had asked by that number: from then on it must answer with nothing older.
-    pub fn note_truth(&mut self, key: &str, variant: Option<&str>, asked: u64, truth: Floor) {
-        let known = (asked, truth);
+    /// had asked by that number: from then on it must answer with nothing that
+    /// was read by that time of L2's clock; [`NOT_KNOWN_MS`]: the time at which
+    /// it asks L2.
+    pub fn note_truth(&mut self, key: &str, variant: Option<&str>, asked: u64, l2_ms: u64) {
+        let known = (asked, l2_ms);
         self.truths
             .note(hash(key, variant), known, RECENT_MARKS_MAX);
     }
 
-    /// What a gateway's answer must not be older than.
-    pub fn floor(&self, key: &str, variant: &str) -> Option<Floor> {
+    /// See [`Flights::note_truth`]; None: any copy may answer.
+    pub fn floor_ms(&self, key: &str, variant: &str) -> Option<u64> {
         let of_key = self.truths.latest(hash(key, None));
-        let (asked, floor) = of_key.max(self.truths.latest(hash(key, Some(variant))));
-        (asked > 0).then_some(floor)
+        let (asked, l2_ms) = of_key.max(self.truths.latest(hash(key, Some(variant))));
+        (asked > 0).then_some(l2_ms)
     }
 
     /// L2 knows now what that mark was made for.
@@ -230,16 +228,6 @@ impl Flights {
         let [of_key, of_place] = things.map(|thing| self.marks.latest(thing));
         of_key.max(of_place).after_ms
     }
-}
-
-/// What an answer must not be older than.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Floor {
-    /// Copies that were read after this may answer, by L2's clock;
-    /// [`NOT_KNOWN_MS`]: those that are read after L2 is asked now.
-    pub l2_after_ms: u64,
-    /// So may loads that began at this time of the isolate's, or later.
-    pub began_ms: u64,
 }
 
 /// A reason to take no older copy from L2: something was written or answered here.

@@ -29,7 +29,7 @@ use crate::policy::{JITTER, Kind, Policy, REFRESH_FROM};
 use crate::wire::pg::{Rows, Statement};
 use crate::wire::resp::{Command, Reply};
 use entry::{Draws, Entry, Times};
-use flights::{Flight, Floor, NOT_KNOWN_MS, Ticket};
+use flights::{Flight, NOT_KNOWN_MS, Ticket};
 use gate::{Closed, Gate, Pass};
 
 /// Keys that the edge keeps for itself begin so; no route reaches them.
@@ -79,18 +79,9 @@ pub enum InL2 {
     Unavailable,
 }
 
-/// What the gateway answers to the request that is walked for, when it must not
-/// be older than what this isolate knows of.
-pub type Gateway =
-    Rc<dyn Fn(Option<Limit>) -> Pin<Box<dyn Future<Output = Result<Relayed, Error>>>>>;
-
-/// A [`Floor`] on its way to a gateway, whose clock is another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limit {
-    pub l2_after_ms: u64,
-    /// How long ago a load may have begun.
-    pub age_ms: u64,
-}
+/// What the gateway answers to the request that is walked for. The argument is
+/// [`flights::Flights::floor_ms`]: what the answer must not be older than.
+pub type Gateway = Rc<dyn Fn(Option<u64>) -> Pin<Box<dyn Future<Output = Result<Relayed, Error>>>>>;
 
 /// An answer of the gateway that is no error.
 #[derive(Debug, Clone)]
@@ -124,7 +115,7 @@ pub struct Tiers<H: Host> {
     /// The tiers below L1 are behind it.
     gateway: Option<Gateway>,
     /// What the answer must not be older than, for whom it is given.
-    floor: Floor,
+    floor_ms: Option<u64>,
 }
 
 /// How long the request has waited for each of them, in ms; None: not at all.
@@ -151,7 +142,7 @@ impl<H: Host> Tiers<H> {
             waited: Waited::default(),
             reads: Cell::default(),
             gateway: None,
-            floor: Floor::default(),
+            floor_ms: None,
         }
     }
 
@@ -161,12 +152,9 @@ impl<H: Host> Tiers<H> {
         self
     }
 
-    /// Answers with nothing that is older than this.
-    pub fn no_older_than(mut self, limit: Limit) -> Self {
-        self.floor = Floor {
-            l2_after_ms: limit.l2_after_ms,
-            began_ms: self.began_ms.saturating_sub(limit.age_ms),
-        };
+    /// Answers with no copy that was read by then, by L2's clock.
+    pub fn no_older_than(mut self, floor_ms: u64) -> Self {
+        self.floor_ms = Some(floor_ms);
         self
     }
 
@@ -438,9 +426,13 @@ impl<H: Host> Tiers<H> {
 
     // ------------------------------------------------------------ the gateway
 
-    async fn ask_gateway(&self, gateway: &Gateway, limit: Option<Limit>) -> Result<Relayed, Error> {
+    async fn ask_gateway(
+        &self,
+        gateway: &Gateway,
+        floor_ms: Option<u64>,
+    ) -> Result<Relayed, Error> {
         let began_ms = self.host.now_ms();
-        let relayed = gateway(limit).await;
+        let relayed = gateway(floor_ms).await;
         let took_ms = self.host.now_ms().saturating_sub(began_ms);
         Waited::add(&self.waited.gateway_ms, took_ms);
         if let Ok(relayed) = &relayed {
@@ -466,11 +458,8 @@ impl<H: Host> Tiers<H> {
         let asked_at_ms = self.now_ms();
         let flights = || self.isolate.flights.borrow_mut();
         let asked = flights().ask_gateway();
-        let limit = flights().floor(place.0, place.1).map(|floor| Limit {
-            l2_after_ms: floor.l2_after_ms,
-            age_ms: asked_at_ms.saturating_sub(floor.began_ms),
-        });
-        let relayed = self.ask_gateway(gateway, limit).await?;
+        let floor_ms = flights().floor_ms(place.0, place.1);
+        let relayed = self.ask_gateway(gateway, floor_ms).await?;
         let Some(found) = relayed.found else {
             return Err(Error::Answered(relayed.status, relayed.body));
         };
@@ -483,11 +472,7 @@ impl<H: Host> Tiers<H> {
         }
         if found.tier == Tier::L3 {
             // L2 may have, or get, what was read before.
-            let truth = Floor {
-                l2_after_ms: found.l2_asked_ms,
-                began_ms: asked_at_ms,
-            };
-            flights().note_truth(place.0, Some(place.1), asked, truth);
+            flights().note_truth(place.0, Some(place.1), asked, found.l2_asked_ms);
         }
         let ttl_ms = u64::try_from(found.ttl_ms).unwrap_or(0);
         let entry = Entry {
@@ -508,16 +493,11 @@ impl<H: Host> Tiers<H> {
     /// gateway answers is the end of the way.
     async fn write_behind<T>(&self, gateway: &Gateway, keys: &[String]) -> Result<T, Error> {
         let relayed = self.ask_gateway(gateway, None).await;
-        let now_ms = self.now_ms();
-        let truth = Floor {
-            l2_after_ms: NOT_KNOWN_MS,
-            began_ms: now_ms,
-        };
         for key in keys {
             self.forget(key);
             let mut flights = self.isolate.flights.borrow_mut();
             let asked = flights.ask_gateway();
-            flights.note_truth(key, None, asked, truth);
+            flights.note_truth(key, None, asked, NOT_KNOWN_MS);
         }
         let relayed = relayed?;
         self.isolate.metrics.reads(relayed.reads);
@@ -546,7 +526,8 @@ impl<H: Host> Tiers<H> {
                 .flights
                 .borrow()
                 .under_way(key, variant, now_ms);
-            let joined = flight.filter(|flight| flight.since_ms() >= self.floor.began_ms);
+            // It may be led for one who knows of less.
+            let joined = flight.filter(|_| self.floor_ms.is_none());
             let Some(flight) = joined else { break };
             self.follow(&flight, deadline_ms).await;
             if let Some(outcome) = flight.outcome() {

@@ -144,7 +144,7 @@ impl<H: Host> Tiers<H> {
     /// Asks L2, and gives the one that holds a lease some time to fill it.
     async fn copy_in_l2(&self, query: &Query, token: &str) -> InCopy {
         let mut waits_left = LEASE_WAITS_MAX;
-        let mut floor_ms = self.floor.l2_after_ms;
+        let mut floor_ms = self.floor_ms.unwrap_or(0);
         loop {
             let asked_at_ms = self.now_ms();
             let flights = || self.isolate.flights.borrow_mut();
