@@ -81,22 +81,35 @@ function weight({ bytes, gzip_bytes, script_gzip_bytes, instantiation, first_ans
   ];
 }
 
-/** For the README: requests for each second of CPU would say the same as the third column. */
+/** For the README: 16 connections, and the stores at a distance. */
 export function markdown(result) {
-  const contestants = ["edge", "bare", "hono", "express"].concat(distinct(result.load, ({ contestant }) => contestant)).filter((name, at, all) => all.indexOf(name) === at);
-  const kind = 16;
-  const times = (samples, contestant, what) => (samples.some((sample) => sample.contestant === contestant) ? spread(compared(samples, contestant, what)) : "–");
-  const lines = [`| ${kind} connections | edge, requests/s | ${contestants.slice(1).join(" | ")} |`, `| --- | --- |${contestants.slice(1).map(() => " --- |").join("")}`];
+  const { machine, date, runs, round_trip_ms, load, distance } = result;
+  const others = distinct(load, ({ contestant }) => contestant).filter((name) => name !== "edge");
+  const row = (cells) => `| ${cells.join(" | ")} |`;
+  const head = (cells) => [row(cells), row(cells.map(() => "---"))];
+
+  const lines = [`${date.slice(0, 10)}, ${machine.cpus} × ${machine.cpu}, ${runs} runs.`, ""];
+  lines.push(...head(["16 connections", "edge", ...others]));
   for (const scenario of measured(result)) {
-    const samples = samplesOf(result, scenario).filter((sample) => sample.kind === kind);
-    const own = number(compared(samples, "edge", "per_s").value);
-    lines.push(`| ${scenario.name} | ${own} | ${contestants.slice(1).map((name) => times(samples, name, "per_s")).join(" | ")} |`);
+    const samples = samplesOf(result, scenario).filter(({ kind }) => kind === 16);
+    const cells = others.map((name) => {
+      if (!samples.some(({ contestant }) => contestant === name)) return "–";
+      return `${spread(compared(samples, name, "per_s"))}; ${number(compared(samples, name, "cpu_us").times)} ×`;
+    });
+    const own = `${number(compared(samples, "edge", "per_s").value)}/s; ${number(compared(samples, "edge", "cpu_us").value)} µs`;
+    lines.push(row([scenario.name, own, ...cells]));
   }
-  lines.push("", `| stores ${result.round_trip_ms} ms away | ${contestants.filter((name) => name !== "bare").map((name) => `${name}, p50 ms`).join(" | ")} |`, `| --- |${contestants.slice(1).map(() => " --- |").join("")}`);
-  for (const scenario of distinct(result.distance, ({ scenario }) => scenario)) {
-    const samples = result.distance.filter((sample) => sample.scenario === scenario);
-    const cells = contestants.filter((name) => name !== "bare").map((name) => number(compared(samples, name, "p50_ms").value));
-    lines.push(`| ${scenario} | ${cells.join(" | ")} |`);
+
+  const far = distinct(distance, ({ contestant }) => contestant);
+  lines.push("", ...head([`stores ${round_trip_ms} ms away`, ...far]));
+  for (const scenario of distinct(distance, ({ scenario }) => scenario)) {
+    const samples = distance.filter((sample) => sample.scenario === scenario);
+    const cells = far.map((name) => {
+      const mine = samples.filter(({ contestant }) => contestant === name);
+      const each = (what) => number(median(mine.map(({ valkey, postgres }) => valkey[what] + postgres[what]))).replace(/\.00$/, "");
+      return `${number(median(mine.map(({ p50_ms }) => p50_ms)))} ms; ${each("connections")}, ${each("round_trips")}`;
+    });
+    lines.push(row([scenario, ...cells]));
   }
   return lines.join("\n");
 }
