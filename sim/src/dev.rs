@@ -177,7 +177,7 @@ pub fn invitation(running: &Running) -> String {
          curl -i {base}/api/vultr/postgres/users/{}/profile\n  \
          curl -X POST -H 'Content-Type: application/json' -d '{{\"value\":\"hello\",\"ttl\":60}}' {base}/api/vultr/valkey/cache/greeting\n\n\
          Ctrl-C ends it.",
-        sample::user_id(7)
+        sample::user_id(7_u32)
     )
 }
 

@@ -15,6 +15,7 @@
 
 pub mod backends;
 pub mod cache_status;
+pub mod caches;
 pub mod certificate;
 pub mod chaos;
 pub mod checkout;

@@ -120,8 +120,8 @@ pub const CATEGORIES: [&str; 6] = [
 ];
 
 /// The id of sample user `number`.
-pub fn user_id(number: u32) -> String {
-    format!("user-{:03}", number % USERS)
+pub fn user_id(number: impl Into<u64>) -> String {
+    format!("user-{:03}", number.into() % u64::from(USERS))
 }
 
 fn product_id(number: u32) -> String {

@@ -152,7 +152,7 @@ const MIX: [(u32, Operation); 7] = [
 pub fn plan(trace: &[Request], visits: usize) -> Workload {
     let mut dice = Dice::seeded(SEED);
     let trace = trace.get(..visits).unwrap_or(trace);
-    let shoppers: BTreeSet<u32> = trace.iter().map(|request| request.key).collect();
+    let shoppers: BTreeSet<u64> = trace.iter().map(|request| request.key).collect();
     let sets: Vec<Value> = shoppers
         .iter()
         .flat_map(|shopper| stored(*shopper))
@@ -173,7 +173,7 @@ pub fn plan(trace: &[Request], visits: usize) -> Workload {
     }
 }
 
-fn visit(shopper: u32, dice: &mut Dice) -> Visit {
+fn visit(shopper: u64, dice: &mut Dice) -> Visit {
     match drawn(dice) {
         Operation::VoiceQuery => voice_query(shopper),
         // One visit in four that looks at a session prolongs it.
@@ -194,7 +194,7 @@ fn drawn(dice: &mut Dice) -> Operation {
 }
 
 /// The flow of the integration guide, for a shopper with everything in place.
-fn voice_query(shopper: u32) -> Visit {
+fn voice_query(shopper: u64) -> Visit {
     let operations = [
         Operation::Session,
         Operation::Conversation,
@@ -211,14 +211,14 @@ fn voice_query(shopper: u32) -> Visit {
     }
 }
 
-fn single(operation: Operation, shopper: u32) -> Visit {
+fn single(operation: Operation, shopper: u64) -> Visit {
     Visit {
         calls: vec![call(operation, shopper)],
         flow: None,
     }
 }
 
-fn call(operation: Operation, shopper: u32) -> Call {
+fn call(operation: Operation, shopper: u64) -> Call {
     let id = shopper_id(shopper);
     let user = sample::user_id(shopper);
     let target = match operation {
@@ -249,14 +249,14 @@ fn call(operation: Operation, shopper: u32) -> Call {
     }
 }
 
-fn shopper_id(shopper: u32) -> String {
+fn shopper_id(shopper: u64) -> String {
     format!("replay-{shopper}")
 }
 
 /// A shopper always looks for the same thing, so that popular shoppers make
 /// popular queries: 6 categories, each whole or by brand, each with or without
 /// a highest price.
-fn filter(shopper: u32) -> String {
+fn filter(shopper: u64) -> String {
     let mut dice = Dice::seeded(u64::from(shopper));
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.append_pair("category", dice.choose(&sample::CATEGORIES));
@@ -271,14 +271,14 @@ fn filter(shopper: u32) -> String {
 }
 
 /// Everything that a shopper's visits read from Valkey, as batch operations.
-fn stored(shopper: u32) -> [Value; 4] {
+fn stored(shopper: u64) -> [Value; 4] {
     let id = shopper_id(shopper);
     let preferences =
         json!({ "favoriteColors": ["navy", "cream"], "preferredSizes": ["M"], "shopper": shopper });
-    let recommendations: Vec<Value> = (0..10)
+    let recommendations: Vec<Value> = (0..10_u32)
         .map(|rank| {
             json!({
-                "productId": format!("product-{:04}", (shopper + rank * 37) % sample::PRODUCTS),
+                "productId": format!("product-{:04}", (shopper + u64::from(rank) * 37) % u64::from(sample::PRODUCTS)),
                 "score": 1.0 - f64::from(rank) / 16.0,
                 "reasons": ["fits your preferred sizes", "similar to what you kept"],
             })
@@ -301,7 +301,7 @@ fn stored(shopper: u32) -> [Value; 4] {
     .map(|(kind, value)| json!({ "type": "set", "key": format!("{kind}:{id}"), "value": value, "ttl": TTL_S }))
 }
 
-fn context(shopper: u32) -> Value {
+fn context(shopper: u64) -> Value {
     json!([
         { "role": "user", "text": "I need something for a wedding in June, not black." },
         { "role": "assistant", "text": "How about a navy midi dress? Your size is in stock.", "shopper": shopper },
@@ -315,8 +315,11 @@ mod tests {
     fn trace() -> Vec<Request> {
         (0..2000)
             .map(|index| Request {
-                second: index,
                 key: index % 300,
+                time_ms: index,
+                size_bytes: 1,
+                ttl_s: None,
+                operation: crate::trace::Operation::Read,
             })
             .collect()
     }
