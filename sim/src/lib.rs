@@ -9,6 +9,8 @@
 //! - [`schema`], [`sample`]: the tables, and something to look at in them.
 //! - [`trace`] → [`workload`] → [`replay`] → [`report`]: recorded requests,
 //!   mapped onto the API's routes, fired at an edge, judged in a table.
+//! - [`caches`] → [`study`]: what cache policies make of recorded keys, in a
+//!   table beside what no policy can beat.
 //! - [`wrangler`], [`dev`]: what `make run` does, from the first check to Ctrl-C.
 //!
 //! Only [`dev`] and the command line know all of the others.
@@ -30,6 +32,7 @@ pub mod sample;
 pub mod schema;
 pub mod steps;
 pub mod stores;
+pub mod study;
 pub mod trace;
 pub mod valkey;
 pub mod virtual_network;

@@ -1,6 +1,7 @@
 //! The command line: reads arguments and variables, calls the library, turns an
 //! error into one sentence and an exit code.
 
+use std::fmt::Display;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,13 +10,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 use sim::chaos::campaign::{self, Plan};
 use sim::chaos::oracle::Thing;
 use sim::chaos::{Size, shrink};
 use sim::dev::{self, Load, Options};
 use sim::replay::Edge;
 use sim::stores::{Data, Stores};
+use sim::study::{self, CurveOptions, Subject};
 use sim::{certificate, chaos, checkout, database, schema};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -102,6 +104,24 @@ enum Command {
         #[arg(long)]
         trace: bool,
     },
+    /// How often every cache policy misses on a trace, beside the optimum and an unbounded cache
+    Policies {
+        #[command(flatten)]
+        subject: Subject,
+        /// For machines; the same for any number of threads
+        #[arg(long)]
+        json: bool,
+    },
+    /// The miss-ratio curve of LRU on a trace, from one pass
+    Mrc {
+        #[command(flatten)]
+        subject: Subject,
+        #[command(flatten)]
+        options: CurveOptions,
+        /// For machines
+        #[arg(long)]
+        json: bool,
+    },
     /// Replay recorded traffic against a running edge and print the table
     ReplaySample {
         #[arg(long, default_value_t = format!("http://127.0.0.1:{}", dev::PORT_DEFAULT))]
@@ -173,10 +193,31 @@ async fn run(command: Command) -> Result<ExitCode> {
             }
             Ok(chaos(seed, seeds, seconds, size, trace))
         }
+        Command::Policies { subject, json } => {
+            let report = study::policies(&subject)?;
+            print(&report, json.then(|| report.json()));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Mrc {
+            subject,
+            options,
+            json,
+        } => {
+            let report = study::curve(&subject, &options)?;
+            print(&report, json.then(|| report.json()));
+            Ok(ExitCode::SUCCESS)
+        }
         Command::ReplaySample { url, load } => {
             dev::replay_sample(&Edge::at(&url), load).await?;
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+fn print(report: &impl Display, json: Option<Value>) {
+    match json {
+        Some(json) => println!("{json:#}"),
+        None => print!("{report}"),
     }
 }
 

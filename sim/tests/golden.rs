@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use sim::caches::curve::Curve;
 use sim::caches::{
     Cache, Clairvoyant, Id, Lru, Requests, S3Fifo, Sieve, Unbounded, clairvoyant, hits,
     lifetime::Lifetime,
@@ -166,4 +167,34 @@ fn hits_in_time<C: Cache>(mut cache: Lifetime<C>, all: &Requests, trace: &Trace)
     timed
         .map(|(id, request)| u64::from(cache.access(*id, request.time_ms)))
         .sum()
+}
+
+#[test]
+fn the_exact_curve_is_lru_at_every_size() -> Result<()> {
+    for name in [NOROBOTS, ROBOTS, WEB12, TWITTER] {
+        let all = Requests::of_trace(&open(name)?.requests)?;
+        let curve = Curve::exact(&all);
+        let sizes = [1, 2, 7, 100, 500, 1000, 1435, 5000, 14_354, all.distinct];
+        for size in sizes {
+            let simulated = miss_ratio(&mut Lru::new(size, all.distinct), &all.ids);
+            let difference = (curve.miss_ratio(size) - simulated).abs();
+            assert!(difference < 1e-12, "{name} {size}: {difference}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_tenth_of_the_things_tells_the_curve() -> Result<()> {
+    const ERROR_MAX: f64 = 0.008;
+    for name in [TWITTER, ORM_NIGHT] {
+        let trace = open(name)?;
+        let all = Requests::of_trace(&trace.requests)?;
+        let keys = trace.requests.iter().map(|request| request.key);
+        let exact = Curve::exact(&all);
+        let error = Curve::sampled(keys, 0.1)?.mean_error(&exact, all.distinct);
+        println!("{name}: {error:.4}");
+        assert!(error <= ERROR_MAX, "{name}: {error}");
+    }
+    Ok(())
 }

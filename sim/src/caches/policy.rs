@@ -1,0 +1,65 @@
+//! All policies by name.
+
+use super::{
+    Clairvoyant, EdgeL1, Lru, MiniMoka, Moka, QuickCache, Requests, S3Fifo, Sieve, Unbounded, hits,
+};
+
+/// One of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    Lru,
+    Sieve,
+    S3Fifo,
+    QuickCache,
+    Moka,
+    MiniMoka,
+    EdgeL1,
+    Clairvoyant,
+    Unbounded,
+}
+
+impl Policy {
+    /// The bounds come last.
+    pub const ALL: [Self; 9] = [
+        Self::Lru,
+        Self::Sieve,
+        Self::S3Fifo,
+        Self::QuickCache,
+        Self::Moka,
+        Self::MiniMoka,
+        Self::EdgeL1,
+        Self::Clairvoyant,
+        Self::Unbounded,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lru => "LRU",
+            Self::Sieve => "SIEVE",
+            Self::S3Fifo => "S3-FIFO",
+            Self::QuickCache => "quick_cache",
+            Self::Moka => "moka",
+            Self::MiniMoka => "mini-moka",
+            Self::EdgeL1 => "edge L1",
+            Self::Clairvoyant => "clairvoyant",
+            Self::Unbounded => "unbounded",
+        }
+    }
+
+    /// Hits of a cache of so many entries. The clairvoyant one needs to be told
+    /// the future ([`super::clairvoyant::next_uses`]), others do not look at it.
+    pub fn hits(self, capacity: u32, all: &Requests, next_uses: &[u32]) -> u64 {
+        let (ids, distinct) = (&all.ids, all.distinct);
+        match self {
+            Self::Lru => hits(&mut Lru::new(capacity, distinct), ids),
+            Self::Sieve => hits(&mut Sieve::new(capacity, distinct), ids),
+            Self::S3Fifo => hits(&mut S3Fifo::new(capacity, distinct), ids),
+            Self::QuickCache => hits(&mut QuickCache::new(capacity), ids),
+            Self::Moka => hits(&mut Moka::new(capacity), ids),
+            Self::MiniMoka => hits(&mut MiniMoka::new(capacity), ids),
+            Self::EdgeL1 => hits(&mut EdgeL1::new(capacity), ids),
+            Self::Clairvoyant => hits(&mut Clairvoyant::new(capacity, next_uses), ids),
+            Self::Unbounded => hits(&mut Unbounded::new(distinct), ids),
+        }
+    }
+}
