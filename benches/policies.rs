@@ -10,7 +10,7 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sim::caches::{
     Cache, Clairvoyant, EdgeL1, Lru, MiniMoka, Moka, QuickCache, Requests, S3Fifo, Sieve,
-    Unbounded, clairvoyant, hits,
+    Unbounded, Windowed, clairvoyant, hits,
 };
 use sim::trace;
 
@@ -45,6 +45,9 @@ fn policies(criterion: &mut Criterion) {
         measure("mini-moka", &|| asked(MiniMoka::new(capacity), ids));
         measure("moka", &|| asked(Moka::new(capacity), ids));
         measure("the edge's L1", &|| asked(EdgeL1::new(capacity), ids));
+        measure("mini-moka, windowed", &|| {
+            asked(Windowed::new(capacity, distinct), ids)
+        });
         group.finish();
     }
 }

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use sim::caches::{
     Cache, Clairvoyant, EdgeL1, Id, Lru, MiniMoka, Moka, QuickCache, Requests, S3Fifo, Sieve,
-    Unbounded, clairvoyant, hits,
+    Unbounded, Windowed, clairvoyant, hits,
 };
 
 /// The obvious way: a list of ids, the most recent one last.
@@ -93,7 +93,8 @@ proptest! {
             prop_assert!(found <= optimum(capacity), "{}: {} of {}", name, found, optimum(capacity));
         }
         // What need not let in what it missed is as if it had one place more.
-        let mut choosing: [(&str, Box<dyn Cache>); 3] = [
+        let mut choosing: [(&str, Box<dyn Cache>); 4] = [
+            ("windowed", Box::new(Windowed::new(capacity, all.distinct))),
             ("moka", Box::new(Moka::new(capacity))),
             ("mini-moka", Box::new(MiniMoka::new(capacity))),
             ("the edge's L1", Box::new(EdgeL1::new(capacity))),

@@ -1,7 +1,8 @@
 //! All policies by name.
 
 use super::{
-    Clairvoyant, EdgeL1, Lru, MiniMoka, Moka, QuickCache, Requests, S3Fifo, Sieve, Unbounded, hits,
+    Clairvoyant, EdgeL1, Lru, MiniMoka, Moka, QuickCache, Requests, S3Fifo, Sieve, Unbounded,
+    Windowed, hits,
 };
 
 /// One of them.
@@ -14,13 +15,14 @@ pub enum Policy {
     Moka,
     MiniMoka,
     EdgeL1,
+    Windowed,
     Clairvoyant,
     Unbounded,
 }
 
 impl Policy {
     /// The bounds come last.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Lru,
         Self::Sieve,
         Self::S3Fifo,
@@ -28,6 +30,7 @@ impl Policy {
         Self::Moka,
         Self::MiniMoka,
         Self::EdgeL1,
+        Self::Windowed,
         Self::Clairvoyant,
         Self::Unbounded,
     ];
@@ -41,6 +44,7 @@ impl Policy {
             Self::Moka => "moka",
             Self::MiniMoka => "mini-moka",
             Self::EdgeL1 => "edge L1",
+            Self::Windowed => "mini-moka, windowed",
             Self::Clairvoyant => "clairvoyant",
             Self::Unbounded => "unbounded",
         }
@@ -58,6 +62,7 @@ impl Policy {
             Self::Moka => hits(&mut Moka::new(capacity), ids),
             Self::MiniMoka => hits(&mut MiniMoka::new(capacity), ids),
             Self::EdgeL1 => hits(&mut EdgeL1::new(capacity), ids),
+            Self::Windowed => hits(&mut Windowed::new(capacity, distinct), ids),
             Self::Clairvoyant => hits(&mut Clairvoyant::new(capacity, next_uses), ids),
             Self::Unbounded => hits(&mut Unbounded::new(distinct), ids),
         }
