@@ -257,7 +257,7 @@ fn shopper_id(shopper: u64) -> String {
 /// popular queries: 6 categories, each whole or by brand, each with or without
 /// a highest price.
 fn filter(shopper: u64) -> String {
-    let mut dice = Dice::seeded(u64::from(shopper));
+    let mut dice = Dice::seeded(shopper);
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.append_pair("category", dice.choose(&sample::CATEGORIES));
     if dice.below(2) == 0 {

@@ -1,6 +1,9 @@
 //! What must hold for the policies on any trace, and that the drivers of the
 //! libraries change nothing about them.
 
+// Helpers of a test may stop it as the test itself may.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
+
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use proptest::collection::vec;
