@@ -49,10 +49,13 @@ fn the_traces_are_what_their_credits_say() -> Result<()> {
     Ok(())
 }
 
+/// A capacity, and the miss ratios of LRU, SIEVE, S3-FIFO and the optimum.
+type Row = (u32, [f64; 4]);
+
 #[test]
 fn misses_are_the_golden_ones() -> Result<()> {
     const UNKNOWN: f64 = f64::NAN;
-    let golden: [(&str, &[(u32, [f64; 4])]); 4] = [
+    let golden: [(&str, &[Row]); 4] = [
         (
             NOROBOTS,
             &[
