@@ -102,7 +102,14 @@ async fn operate<H: Host>(
     if matches!(target, Target::Health(_) | Target::Stats)
         && let Some(answered) = tiers.pass_on().await
     {
-        return answered;
+        return match (answered, &target) {
+            (Err(error @ Error::Store(..)), Target::Health(_)) => Ok(unhealthy(tiers, &error)),
+            (Err(error @ Error::Store(..)), _) => {
+                tiers.complain(&error);
+                Ok(stats(0, false))
+            }
+            (answered, _) => answered,
+        };
     }
     match (&target, method) {
         (Target::OpenApi, _) => Ok(Answer::Plain(200, OPENAPI.to_owned())),
@@ -110,15 +117,10 @@ async fn operate<H: Host>(
         (Target::Metrics, _) => Ok(Answer::Plain(200, tiers.isolate.metrics.json())),
         (Target::Health(store), _) => Ok(health(tiers, *store).await),
         (Target::Stats, _) => {
-            let health = if tiers.probe(Store::Postgres).await.is_ok() {
-                "healthy"
-            } else {
-                "unhealthy"
-            };
+            let is_healthy = tiers.probe(Store::Postgres).await.is_ok();
             // Without a gateway, connections end with their request, and none is idle.
             let idle = tiers.host.kept().map_or(0, |kept| kept.postgres.count());
-            let text = serde_json::json!({"totalCount": idle, "idleCount": idle, "waitingCount": 0, "health": health});
-            Ok(Answer::Plain(200, text.to_string()))
+            Ok(stats(idle, is_healthy))
         }
         (_, "GET") => body::read(tiers, target).await,
         _ => body::write(tiers, target, method, request).await,
@@ -131,12 +133,20 @@ async fn health<H: Host>(tiers: &Tiers<H>, store: Store) -> Answer {
             200,
             format!(r#"{{"status":"healthy","latency":{latency_ms}}}"#),
         ),
-        Err(error) => {
-            tiers.complain(&error);
-            let text = serde_json::json!({"status": "unhealthy", "error": error.to_string()});
-            Answer::Plain(503, text.to_string())
-        }
+        Err(error) => unhealthy(tiers, &error),
     }
+}
+
+fn unhealthy<H: Host>(tiers: &Tiers<H>, error: &Error) -> Answer {
+    tiers.complain(error);
+    let text = serde_json::json!({"status": "unhealthy", "error": error.to_string()});
+    Answer::Plain(503, text.to_string())
+}
+
+fn stats(idle: usize, is_healthy: bool) -> Answer {
+    let health = if is_healthy { "healthy" } else { "unhealthy" };
+    let text = serde_json::json!({"totalCount": idle, "idleCount": idle, "waitingCount": 0, "health": health});
+    Answer::Plain(200, text.to_string())
 }
 
 fn finish<H: Host>(
