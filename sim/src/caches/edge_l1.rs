@@ -4,7 +4,8 @@
 //! L1 counts bytes. All entries are made to weigh the same here, so that its
 //! capacity is a number of entries as everywhere else. Copies never age.
 
-use edge::tiers::memory::{Entry, Memory};
+use edge::tiers::entry::Entry;
+use edge::tiers::memory::Memory;
 
 use super::{Cache, Id};
 
