@@ -51,10 +51,11 @@ fn a_run_that_fails_is_made_smaller() {
     let (whole, mutation) = (Size::default(), Some(Mutation::OwnWriteIsNotSeen));
     let failed = run(1, mood(1), &whole, mutation, false);
     assert!(!failed.violations.is_empty());
+    let requests = failed.requests;
     let (small, size) = shrink(failed, whole.clone(), mutation);
     assert_eq!((size.isolates, size.things.len()), (1, 1));
     assert!(size.traffic_ms < whole.traffic_ms);
     let again = run(small.seed, small.mood, &size, mutation, false);
     assert!(!again.violations.is_empty());
-    assert!(again.requests < small.requests);
+    assert!(again.requests < requests / 10);
 }

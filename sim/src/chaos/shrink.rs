@@ -7,7 +7,7 @@ use edge::mutation::Mutation;
 
 use super::{Run, START_MS, Size, run};
 
-/// Seeds of each smaller size; every third has the same mood.
+/// Seeds of each smaller size; every sixth has the same mood and back end.
 const SEEDS: u64 = 20;
 
 /// The smallest run that was found, beginning with one that failed.
@@ -35,7 +35,7 @@ fn smaller(failed: &Run, size: &Size, mutation: Option<Mutation>) -> Option<(Run
         });
     }
     sizes.into_iter().find_map(|size| {
-        let seeds = (0..SEEDS).map(|count| failed.seed.wrapping_add(3 * count));
+        let seeds = (0..SEEDS).map(|count| failed.seed.wrapping_add(6 * count));
         let mut runs = seeds.map(|seed| run(seed, failed.mood, &size, mutation, false));
         let failed = runs.find(|run| !run.violations.is_empty())?;
         Some(end_at_violation(failed, size))
