@@ -46,6 +46,7 @@ fuzz_target!(|input: &[u8]| -> Corpus {
         body: header(8, "")
             .is_none()
             .then(|| Bytes::copy_from_slice(part())),
+        floor_ms: None,
     };
     let host = Stores {
         valkey: Bytes::copy_from_slice(part()),
