@@ -639,6 +639,17 @@ describe("orders:", () => {
     "updated_at",
   ];
 
+  test("an Idempotency-Key is printable ASCII; the same one finds the same order, and takes no other", async () => {
+    const user = await newUser();
+    const place = (key, order = anOrder(user)) => post(`${PG}/orders`, order, { "Idempotency-Key": key });
+    const key = `a key, ~${uid()}!`;
+    const { order_id } = ok(await place(key));
+    assert.equal(ok(await place(`\t ${key} `)).order_id, order_id);
+    refused(await place(key, { ...anOrder(user), total_amount: 1 }), 422);
+    for (const malformed of ["", " \t", "a\tb", "caf\u00e9", "k".repeat(256)]) refused(await place(malformed), 400);
+    ok(await place("k".repeat(255)));
+  });
+
   test("placing answers the stored order with an id of the server and the alias orderId", async () => {
     const user = await newUser();
     const order = ok(await post(`${PG}/orders`, anOrder(user)));

@@ -157,8 +157,8 @@ async fn respond(
         request
             .headers()
             .get(name)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned)
+            // What is not UTF-8 is still there, and to be refused.
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
     };
     let mut ours = Request {
         method: request.method().as_str().to_owned(),

@@ -520,8 +520,11 @@ fn new_id<H: Host>(
         let now_ms = tiers.host.now_ms();
         return Ok(format!("{kind}_{now_ms}_{}", hex(&tiers.host.random())));
     };
-    if !(1..=limits::IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) {
-        return Err(Error::bad("an Idempotency-Key has 1 to 255 bytes"));
+    let is_printable = key.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if !is_printable || !(1..=limits::IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) {
+        return Err(Error::bad(
+            "an Idempotency-Key has 1 to 255 printable ASCII characters",
+        ));
     }
     // Keys of two users are not the same key.
     let digest = Sha256::digest(format!("{kind} {} {user} {key}", user.len()));
