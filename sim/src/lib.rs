@@ -11,6 +11,7 @@
 //!   mapped onto the API's routes, fired at an edge, judged in a table.
 //! - [`caches`] → [`study`]: what cache policies make of recorded keys, in a
 //!   table beside what no policy can beat.
+//! - [`tables`]: how both tables look.
 //! - [`wrangler`], [`dev`]: what `make run` does, from the first check to Ctrl-C.
 //!
 //! Only [`dev`] and the command line know all of the others.
@@ -33,6 +34,7 @@ pub mod schema;
 pub mod steps;
 pub mod stores;
 pub mod study;
+pub mod tables;
 pub mod trace;
 pub mod valkey;
 pub mod virtual_network;

@@ -4,17 +4,14 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::{
-    Attribute, Cell, CellAlignment, Color, ContentArrangement, LineStyle, Table, TableStyle,
-};
+use comfy_table::{Cell, CellAlignment, Color};
 
 use crate::replay::{Outcome, Tally};
+use crate::tables;
 use crate::workload::Operation;
 
 const BEFORE_ERRORS: [&str; 5] = ["operation", "requests", "L1 %", "L2 %", "L3 %"];
 const AFTER_ERRORS: [&str; 5] = ["p50 ms", "p95 ms", "p99 ms", "target", "at p95"];
-/// A rule under the header and no other.
-const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::new('─', '─', '─', '─'));
 /// Spaces on the left and right of a cell; two between columns fit 100 characters.
 const PADDING: (u16, u16) = (0, 2);
 
@@ -44,11 +41,7 @@ pub fn table(outcome: &Outcome) -> String {
     let with_errors = outcome.tallies.values().any(|tally| tally.errors > 0);
     let errors = with_errors.then_some("errors");
     let header = BEFORE_ERRORS.into_iter().chain(errors).chain(AFTER_ERRORS);
-    let mut table = Table::new();
-    table
-        .load_style(STYLE)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(header.map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
+    let mut table = tables::begun(header);
     for operation in Operation::ALL {
         if let Some(tally) = outcome.tallies.get(&operation) {
             table.add_row(row(operation, tally, with_errors));

@@ -10,13 +10,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use comfy_table::{
-    Attribute, Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle,
-};
+use comfy_table::CellAlignment;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::caches::Requests;
+use crate::tables;
 use crate::trace::{self, Format, Oddities, Trace};
 
 mod curve;
@@ -174,20 +173,9 @@ fn ratio(value: f64) -> String {
     format!("{value:.4}")
 }
 
-/// A rule under the header and no other.
-const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::new('─', '─', '─', '─'));
-
 /// Numbers stand on the right, but for the first column.
 fn table(header: Vec<String>, rows: Vec<Vec<String>>) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(STYLE)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(
-            header
-                .into_iter()
-                .map(|title| Cell::new(title).add_attribute(Attribute::Bold)),
-        );
+    let mut table = tables::begun(header);
     table.add_rows(rows);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
