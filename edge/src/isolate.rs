@@ -99,17 +99,10 @@ impl Metrics {
             .set(self.duration_ms.get().saturating_add(duration_ms));
     }
 
-    /// Keys were read by another in our place.
-    pub fn reads(&self, reads: Reads) {
-        self.hits.set(self.hits.get().saturating_add(reads.hits));
-        self.misses
-            .set(self.misses.get().saturating_add(reads.misses));
-    }
-
-    /// A key was read: it was there, or it was not.
-    pub fn read(&self, found: bool) {
-        let counter = if found { &self.hits } else { &self.misses };
-        counter.set(counter.get().saturating_add(1));
+    /// Keys were read, here or by another in our place.
+    pub fn read(&self, Reads { hits, misses }: Reads) {
+        self.hits.set(self.hits.get().saturating_add(hits));
+        self.misses.set(self.misses.get().saturating_add(misses));
     }
 
     /// The body of the metrics route: fractions 0…1 and ms.

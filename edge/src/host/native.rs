@@ -98,9 +98,9 @@ impl Host for Native {
     }
 
     async fn relay(&self, shard: u64, request: Request) -> io::Result<Response> {
-        let mut gateways = self.gateways.iter().zip(0..);
-        let ((host, isolate), _) = gateways
-            .find(|(_, number)| *number == shard)
+        let place = usize::try_from(shard).ok();
+        let (host, isolate) = place
+            .and_then(|place| self.gateways.get(place))
             .ok_or(io::ErrorKind::NotFound)?;
         Ok(route::gateway::serve(host.clone(), Rc::clone(isolate), request).await)
     }

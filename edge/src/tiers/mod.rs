@@ -168,11 +168,15 @@ impl<H: Host> Tiers<H> {
 
     fn count_read(&self, found: &Found) {
         let is_hit = found.body.is_some();
-        self.isolate.metrics.read(is_hit);
-        let Reads { hits, misses } = self.reads.get();
+        let one = Reads {
+            hits: u64::from(is_hit),
+            misses: u64::from(!is_hit),
+        };
+        self.isolate.metrics.read(one);
+        let before = self.reads.get();
         self.reads.set(Reads {
-            hits: hits + u64::from(is_hit),
-            misses: misses + u64::from(!is_hit),
+            hits: before.hits + one.hits,
+            misses: before.misses + one.misses,
         });
     }
 
@@ -500,7 +504,7 @@ impl<H: Host> Tiers<H> {
             flights.note_truth(key, None, asked, NOT_KNOWN_MS);
         }
         let relayed = relayed?;
-        self.isolate.metrics.reads(relayed.reads);
+        self.isolate.metrics.read(relayed.reads);
         Err(Error::Answered(relayed.status, relayed.body))
     }
 
