@@ -13,9 +13,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::time::sleep;
 
+use crate::report::{Row, table};
 use crate::stores::{Data, Place, Stores};
+use crate::traffic::mapped;
 use crate::wrangler::Wrangler;
-use crate::{checkout, database, replay, report, sample, schema, steps, trace, valkey, workload};
+use crate::{checkout, database, load, sample, schema, steps, trace, valkey};
 
 pub const PORT_DEFAULT: u16 = 8787;
 /// Recorded requests to replay; about 3,100 requests to the edge.
@@ -154,17 +156,18 @@ pub async fn watch(running: &mut Running) -> Result<()> {
 ///
 /// # Errors
 /// The edge does not store what the replay needs.
-pub async fn replay_sample(edge: &replay::Edge, load: Load) -> Result<()> {
-    let workload = workload::plan(&trace::excerpt()?, load.visits);
+pub async fn replay_sample(edge: &load::Edge, load: Load) -> Result<()> {
+    let traffic = mapped::traffic(&trace::excerpt()?, load.visits);
     let why = "5 s of it let the edge's own copies grow old, or L1 would look too good";
     steps::step(
         "The stores are filled for the replay",
         why,
-        replay::fill(edge, &workload),
+        load::fill(edge, &traffic),
     )
     .await?;
-    let outcome = replay::run(edge, workload, load.connections).await?;
-    println!("{}\n{}", report::table(&outcome), report::notes(&outcome));
+    let outcome = load::run(edge, traffic, load.connections).await?;
+    let rows = Row::all_of(&outcome.tallies);
+    println!("{}\n{}", table::table(&rows), table::notes(&outcome));
     Ok(())
 }
 

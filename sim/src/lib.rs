@@ -7,8 +7,10 @@
 //! - [`database`], [`valkey`]: a connection by URL, and in a sentence why there is none.
 //! - [`backends`]: the same two stores in memory, for simulations in virtual time.
 //! - [`schema`], [`sample`]: the tables, and something to look at in them.
-//! - [`trace`] → [`workload`] → [`replay`] → [`report`]: recorded requests,
-//!   mapped onto the API's routes, fired at an edge, judged in a table.
+//! - [`operation`]: what is measured, and its targets.
+//! - [`trace`] → [`traffic`] → [`load`] → [`tally`] → [`report`]: recorded keys,
+//!   as requests to the API, fired at an edge, counted, and judged in a table.
+//! - [`model`]: what a simulation takes the world to be.
 //! - [`caches`] → [`study`]: what cache policies make of recorded keys, in a
 //!   table beside what no policy can beat.
 //! - [`tables`]: how both tables look.
@@ -26,8 +28,10 @@ pub mod child;
 pub mod database;
 pub mod dev;
 pub mod dice;
+pub mod load;
+pub mod model;
 pub mod network;
-pub mod replay;
+pub mod operation;
 pub mod report;
 pub mod sample;
 pub mod schema;
@@ -35,9 +39,10 @@ pub mod steps;
 pub mod stores;
 pub mod study;
 pub mod tables;
+pub mod tally;
 pub mod trace;
+pub mod traffic;
 pub mod valkey;
 pub mod virtual_network;
 pub mod virtual_time;
-pub mod workload;
 pub mod wrangler;

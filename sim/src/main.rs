@@ -15,7 +15,7 @@ use sim::chaos::campaign::{self, Plan};
 use sim::chaos::oracle::Thing;
 use sim::chaos::{Size, shrink};
 use sim::dev::{self, Load, Options};
-use sim::replay::Edge;
+use sim::load::Edge;
 use sim::stores::{Data, Stores};
 use sim::study::{self, CurveOptions, Subject};
 use sim::{certificate, chaos, checkout, database, schema};

@@ -119,6 +119,11 @@ pub const CATEGORIES: [&str; 6] = [
     CATALOGUE[5].name,
 ];
 
+/// The id of sample order `number`.
+pub fn order_id(number: u32) -> String {
+    format!("order-{number:04}")
+}
+
 /// The id of sample user `number`.
 pub fn user_id(number: impl Into<u64>) -> String {
     format!("user-{:03}", number.into() % u64::from(USERS))
@@ -259,7 +264,7 @@ fn order(number: u32, dice: &mut Dice) -> Value {
         })
         .collect();
     json!({
-        "order_id": format!("order-{number:04}"),
+        "order_id": order_id(number),
         "user_id": user_id(dice.below(USERS)),
         "items": items,
         "total_amount": f64::from(cents) / 100.0,

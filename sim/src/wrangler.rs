@@ -15,8 +15,8 @@ use tempfile::NamedTempFile;
 use tokio::time::{Instant, sleep};
 
 use crate::child::Guarded;
-use crate::replay::Edge;
-use crate::workload::Method;
+use crate::load::Edge;
+use crate::traffic::call::Call;
 
 const HEALTH: [&str; 2] = ["/api/vultr/postgres/health", "/api/vultr/valkey/health"];
 /// The first start of all also unpacks and compiles.
@@ -96,7 +96,7 @@ impl Wrangler {
                         self.process.last_words()
                     );
                 }
-                let said = match self.edge.send(Method::Get, target, None).await {
+                let said = match self.edge.send(&Call::get(target)).await {
                     Ok(answer) if answer.status == 200 && is_healthy(&answer.body) => break,
                     Ok(answer) => String::from_utf8_lossy(&answer.body)
                         .chars()

@@ -78,7 +78,10 @@ impl Compression {
     }
 
     /// The bytes as they were before they were compressed.
-    pub(super) fn undo<'a>(mut reader: impl Read + 'a) -> Result<Box<dyn Read + 'a>> {
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn undo<'a>(mut reader: impl Read + 'a) -> Result<Box<dyn Read + 'a>> {
         let mut start = Vec::new();
         reader
             .by_ref()

@@ -44,7 +44,7 @@ pub struct Request {
 
 impl Request {
     /// What formats without further columns have.
-    fn read(time_ms: u64, key: u64) -> Self {
+    pub fn read(time_ms: u64, key: u64) -> Self {
         Self {
             key,
             time_ms,
@@ -64,6 +64,14 @@ pub struct Oddities {
     pub rejected: u64,
     /// The first of them, and why.
     pub first_rejected: Option<String>,
+}
+
+impl Oddities {
+    /// A line is left out.
+    pub fn reject(&mut self, why: impl FnOnce() -> String) {
+        self.rejected += 1;
+        self.first_rejected.get_or_insert_with(why);
+    }
 }
 
 impl fmt::Display for Oddities {
@@ -112,8 +120,7 @@ impl Trace {
     }
 
     fn reject(&mut self, why: impl FnOnce() -> String) {
-        self.oddities.rejected += 1;
-        self.oddities.first_rejected.get_or_insert_with(why);
+        self.oddities.reject(why);
     }
 }
 

@@ -1,51 +1,30 @@
 //! The table at the end of a replay, and what has to be said about it.
 //!
-//! Judges at p95. Knows counts and targets. Does not know how they came about.
+//! Knows how numbers look to people, and computes none.
 
 use std::fmt::Write as _;
 
 use comfy_table::{Cell, CellAlignment, Color};
 
-use crate::replay::{Outcome, Tally};
+use super::{Latency, Row};
+use crate::load::Outcome;
+use crate::operation::Operation;
 use crate::tables;
-use crate::workload::Operation;
 
 const BEFORE_ERRORS: [&str; 5] = ["operation", "requests", "L1 %", "L2 %", "L3 %"];
 const AFTER_ERRORS: [&str; 5] = ["p50 ms", "p95 ms", "p99 ms", "target", "at p95"];
 /// Spaces on the left and right of a cell; two between columns fit 100 characters.
 const PADDING: (u16, u16) = (0, 2);
 
-/// Whether a target holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    Met,
-    Missed,
-    NoTarget,
-}
-
-/// Judges one operation.
-pub fn verdict(operation: Operation, tally: &Tally) -> Verdict {
-    match operation.target_ms() {
-        None => Verdict::NoTarget,
-        Some(_) if tally.requests == 0 => Verdict::NoTarget,
-        Some(target) if tally.latency_us.value_at_quantile(0.95) < u64::from(target) * 1000 => {
-            Verdict::Met
-        }
-        Some(_) => Verdict::Missed,
-    }
-}
-
 /// The table, with colours when it goes to a terminal. It has a column for
 /// errors only when there are any.
-pub fn table(outcome: &Outcome) -> String {
-    let with_errors = outcome.tallies.values().any(|tally| tally.errors > 0);
+pub fn table(rows: &[Row]) -> String {
+    let with_errors = rows.iter().any(|row| row.errors > 0);
     let errors = with_errors.then_some("errors");
     let header = BEFORE_ERRORS.into_iter().chain(errors).chain(AFTER_ERRORS);
     let mut table = tables::begun(header);
-    for operation in Operation::ALL {
-        if let Some(tally) = outcome.tallies.get(&operation) {
-            table.add_row(row(operation, tally, with_errors));
-        }
+    for row in rows {
+        table.add_row(cells(row, with_errors));
     }
     for column in table.column_iter_mut() {
         column.set_padding(PADDING);
@@ -57,39 +36,43 @@ pub fn table(outcome: &Outcome) -> String {
     table.trim_fmt()
 }
 
-fn row(operation: Operation, tally: &Tally, with_errors: bool) -> Vec<Cell> {
-    let known = tally.l1 + tally.l2 + tally.l3;
-    let l3 = if operation.has_l3() {
-        share(tally.l3, known)
+fn cells(row: &Row, with_errors: bool) -> Vec<Cell> {
+    let known = row.l1 + row.l2 + row.l3;
+    let l3 = if row.has_l3 {
+        share(row.l3, known)
     } else {
         "–".to_owned()
     };
-    let latency = |quantile| milliseconds(tally.latency_us.value_at_quantile(quantile));
     let mut cells: Vec<Cell> = [
-        operation.name().to_owned(),
-        tally.requests.to_string(),
-        share(tally.l1, known),
-        share(tally.l2, known),
+        row.operation.clone(),
+        row.requests.to_string(),
+        share(row.l1, known),
+        share(row.l2, known),
         l3,
     ]
     .map(Cell::new)
     .to_vec();
     if with_errors {
-        cells.push(match tally.errors {
+        cells.push(match row.errors {
             0 => Cell::new("0"),
             errors => Cell::new(errors).fg(Color::Red),
         });
     }
-    cells.extend([0.5, 0.95, 0.99].map(|quantile| Cell::new(latency(quantile))));
+    let Latency {
+        p50_us,
+        p95_us,
+        p99_us,
+        ..
+    } = row.latency;
+    cells.extend([p50_us, p95_us, p99_us].map(|us| Cell::new(milliseconds(us))));
     cells.push(Cell::new(
-        operation
-            .target_ms()
+        row.target_ms
             .map_or_else(|| "–".to_owned(), |ms| format!("< {ms} ms")),
     ));
-    cells.push(match verdict(operation, tally) {
-        Verdict::Met => Cell::new("met").fg(Color::Green),
-        Verdict::Missed => Cell::new("missed").fg(Color::Red),
-        Verdict::NoTarget => Cell::new("–"),
+    cells.push(match row.verdict() {
+        Some(true) => Cell::new("met").fg(Color::Green),
+        Some(false) => Cell::new("missed").fg(Color::Red),
+        None => Cell::new("–"),
     });
     cells
 }
@@ -111,13 +94,8 @@ fn milliseconds(us: u64) -> String {
 
 /// What a reader has to know to read the table right.
 pub fn notes(outcome: &Outcome) -> String {
-    let sent: u64 = outcome
-        .tallies
-        .iter()
-        .filter(|(operation, _)| **operation != Operation::VoiceQuery)
-        .map(|(_, tally)| tally.requests)
-        .sum();
-    let absent: u64 = outcome.tallies.values().map(|tally| tally.absent).sum();
+    let sent = outcome.tallies.requests();
+    let absent: u64 = outcome.tallies.iter().map(|(_, tally)| tally.absent).sum();
     let mut notes = format!(
         "{sent} requests in {:.1} s over {} connections, as fast as the answers came: an hour of a\n\
          shop's log in seconds. The order and the popularity of keys are recorded, the kinds of\n\
@@ -125,7 +103,7 @@ pub fn notes(outcome: &Outcome) -> String {
         outcome.elapsed.as_secs_f64(),
         outcome.connections
     );
-    if let Some(floor) = outcome.tallies.get(&Operation::Floor) {
+    if let Some(floor) = outcome.tallies.get(Operation::Floor) {
         let _ = writeln!(
             notes,
             "Each time includes the local server in front of the Worker (wrangler's dev proxy, which\n\
@@ -149,42 +127,10 @@ pub fn notes(outcome: &Outcome) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use anyhow::Result;
 
     use super::*;
-    use crate::replay::Tallies;
-
-    fn tally(latencies_ms: &[u64]) -> Result<Tally> {
-        let mut tally = Tally::new()?;
-        for ms in latencies_ms {
-            tally.requests += 1;
-            tally.latency_us.record(ms * 1000)?;
-        }
-        Ok(tally)
-    }
-
-    #[test]
-    fn a_target_holds_when_95_of_100_are_below_it() -> Result<()> {
-        let mut latencies = vec![1; 95];
-        latencies.extend([500; 5]);
-        assert_eq!(
-            verdict(Operation::Session, &tally(&latencies)?),
-            Verdict::Met
-        );
-        latencies.extend([500; 1]);
-        assert_eq!(
-            verdict(Operation::Session, &tally(&latencies)?),
-            Verdict::Missed
-        );
-        assert_eq!(
-            verdict(Operation::Orders, &tally(&latencies)?),
-            Verdict::NoTarget
-        );
-        assert_eq!(verdict(Operation::Session, &tally(&[])?), Verdict::NoTarget);
-        Ok(())
-    }
+    use crate::tally::Tallies;
 
     #[test]
     fn shares_are_rounded_to_the_nearest_and_latencies_up() {
@@ -198,17 +144,13 @@ mod tests {
 
     #[test]
     fn the_table_has_a_row_for_each_operation_that_was_sent() -> Result<()> {
-        let mut tallies = Tallies::new();
-        let mut products = tally(&[3, 4])?;
+        let mut tallies = Tallies::default();
+        let products = tallies.of(Operation::Products)?;
+        for ms in [3, 4] {
+            products.time(ms * 1000);
+        }
         (products.l1, products.l3) = (1, 1);
-        tallies.insert(Operation::Products, products);
-        let outcome = Outcome {
-            tallies,
-            elapsed: Duration::from_secs(1),
-            connections: 4,
-            first_error: None,
-        };
-        let table = table(&outcome);
+        let table = table(&Row::all_of(&tallies));
         assert!(
             table.contains("products") && !table.contains("session lookup"),
             "{table}"

@@ -1,0 +1,353 @@
+//! What a simulation takes the world to be: how far things are, how long they
+//! take, and where the edge runs.
+//!
+//! Knows numbers and how they are written in a file. `sim calibrate` measures
+//! the times, and a model without a file has those of a usual deployment. Knows
+//! no cache, and nothing of the edge's own settings.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::dice::Dice;
+
+/// Everything that is assumed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// Where the edge runs. Traffic that names no place is spread over these.
+    pub places: Vec<Place>,
+    pub isolates: Isolates,
+    pub edge: Edge,
+    pub valkey: Store,
+    pub postgres: Store,
+    /// Between gateways and the stores.
+    pub gateway_way: Way,
+    /// Between an isolate and Hyperdrive, which keeps the log-ins.
+    pub hyperdrive_way: Way,
+}
+
+/// A point of presence.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// As traffic names it.
+    pub name: String,
+    /// Its part of the clients, as a weight.
+    pub weight: u32,
+    /// To the region of the stores.
+    pub way: Way,
+}
+
+/// How long bytes are under way, one way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Way {
+    /// At least.
+    pub latency_us: u64,
+    /// More, at most: evenly spread.
+    pub jitter_us: u64,
+    /// How many of a thousand are held up, by up to `tail_us`.
+    pub tail_per_mille: u32,
+    pub tail_us: u64,
+}
+
+/// The isolates of one place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Isolates {
+    /// How many serve at the same time; a request goes to any of them.
+    pub per_place: u32,
+    /// One that nobody asks for so long is evicted.
+    pub idle_ms: u64,
+    /// One is evicted after so long at most.
+    pub life_ms: u64,
+}
+
+/// What the edge itself needs for a request, beyond what it waits for, in µs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Edge {
+    /// Of a request that no tier is asked for.
+    pub floor_us: Times,
+    /// More, of one that L1 answered; and so on.
+    pub l1_us: Times,
+    pub l2_us: Times,
+    pub l3_us: Times,
+    /// More, of one that writes.
+    pub write_us: Times,
+}
+
+/// A store, and what a connection to it costs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// For what comes in one piece: a flight of commands, a statement.
+    pub service_us: Times,
+    /// How many of these are done at the same time.
+    pub workers: u32,
+    /// More are refused.
+    pub connections_max: u32,
+    /// Round trips before the first byte of the protocol: 1 for TCP, 2 more for
+    /// TLS 1.3 with the answer to SSLRequest, 1 more without.
+    pub connect_round_trips: u32,
+    /// Round trips of a log-in beyond the one that the start-up takes: 2 with SCRAM.
+    pub log_in_round_trips: u32,
+    /// What the server needs for a log-in.
+    pub log_in_us: Times,
+}
+
+/// Durations in µs, by equal steps from the shortest to the longest: one number,
+/// or quantiles that were measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Times {
+    Always(u64),
+    Quantiles(Vec<u64>),
+}
+
+impl Times {
+    pub fn draw(&self, dice: &mut Dice) -> u64 {
+        const STEPS: u64 = 1 << 16;
+        match self {
+            Self::Always(us) => *us,
+            Self::Quantiles(quantiles) => {
+                let spans = quantiles.len().saturating_sub(1) as u64;
+                let place = dice.roll() % (spans * STEPS).max(1);
+                let at = |index: u64| quantiles.get(index as usize).copied();
+                let from = at(place / STEPS).unwrap_or_default();
+                let to = at(place / STEPS + 1).unwrap_or(from);
+                from + to.saturating_sub(from) * (place % STEPS) / STEPS
+            }
+        }
+    }
+
+    fn is_sound(&self) -> bool {
+        match self {
+            Self::Always(_) => true,
+            Self::Quantiles(quantiles) => !quantiles.is_empty() && quantiles.is_sorted(),
+        }
+    }
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self::Always(0)
+    }
+}
+
+impl Way {
+    pub const fn of(latency_us: u64, jitter_us: u64) -> Self {
+        Self {
+            latency_us,
+            jitter_us,
+            tail_per_mille: 0,
+            tail_us: 0,
+        }
+    }
+
+    /// How long something that leaves now is under way, in µs.
+    pub fn draw(&self, dice: &mut Dice) -> u64 {
+        let mut us = self.latency_us;
+        if self.jitter_us > 0 {
+            us += dice.roll() % (self.jitter_us + 1);
+        }
+        if self.tail_per_mille > 0 && dice.below(1000) < self.tail_per_mille {
+            us += dice.roll() % (self.tail_us + 1);
+        }
+        us
+    }
+}
+
+impl Default for Isolates {
+    fn default() -> Self {
+        Self {
+            per_place: 4,
+            idle_ms: 60_000,
+            life_ms: 3_600_000,
+        }
+    }
+}
+
+impl Default for Edge {
+    fn default() -> Self {
+        Self {
+            floor_us: Times::Always(300),
+            l1_us: Times::Always(100),
+            l2_us: Times::Always(400),
+            l3_us: Times::Always(1_000),
+            write_us: Times::Always(500),
+        }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            service_us: Times::Always(50),
+            workers: 1,
+            connections_max: 10_000,
+            connect_round_trips: 3,
+            log_in_round_trips: 0,
+            log_in_us: Times::Always(0),
+        }
+    }
+}
+
+impl Default for Model {
+    /// Four places at usual distances from a region in Europe.
+    fn default() -> Self {
+        let place = |name: &str, weight, latency_us, jitter_us| Place {
+            name: name.to_owned(),
+            weight,
+            way: Way {
+                tail_per_mille: 5,
+                tail_us: 40_000,
+                ..Way::of(latency_us, jitter_us)
+            },
+        };
+        Self {
+            places: vec![
+                place("FRA", 4, 1_000, 500),
+                place("LHR", 3, 7_000, 1_000),
+                place("IAD", 2, 45_000, 3_000),
+                place("SIN", 1, 80_000, 5_000),
+            ],
+            isolates: Isolates::default(),
+            edge: Edge::default(),
+            valkey: Store::default(),
+            postgres: Store {
+                service_us: Times::Always(600),
+                workers: 4,
+                connections_max: 100,
+                connect_round_trips: 4,
+                log_in_round_trips: 2,
+                log_in_us: Times::Always(5_000),
+            },
+            gateway_way: Way::of(500, 300),
+            hyperdrive_way: Way::of(1_000, 500),
+        }
+    }
+}
+
+impl Model {
+    /// # Errors
+    /// The file cannot be read, or says something that cannot be.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = path.display();
+        let file = File::open(path).with_context(|| format!("cannot open the model {name}"))?;
+        serde_json::from_reader(BufReader::new(file))
+            .map_err(anyhow::Error::from)
+            .and_then(Self::from_json)
+            .with_context(|| format!("{name} is no model"))
+    }
+
+    /// The default, with what is said otherwise.
+    fn from_json(said: Value) -> Result<Self> {
+        let mut model = serde_json::to_value(Self::default())?;
+        overlay(&mut model, said);
+        let model: Self = serde_json::from_value(model)?;
+        model.check()?;
+        Ok(model)
+    }
+
+    fn check(&self) -> Result<()> {
+        ensure!(
+            self.places.iter().any(|place| place.weight > 0),
+            "\"places\" must name at least one place with a weight above 0"
+        );
+        ensure!(
+            self.isolates.per_place > 0,
+            "\"isolates.per_place\" must be at least 1"
+        );
+        let Edge {
+            floor_us,
+            l1_us,
+            l2_us,
+            l3_us,
+            write_us,
+        } = &self.edge;
+        let times = [
+            ("edge.floor_us", floor_us),
+            ("edge.l1_us", l1_us),
+            ("edge.l2_us", l2_us),
+            ("edge.l3_us", l3_us),
+            ("edge.write_us", write_us),
+            ("valkey.service_us", &self.valkey.service_us),
+            ("valkey.log_in_us", &self.valkey.log_in_us),
+            ("postgres.service_us", &self.postgres.service_us),
+            ("postgres.log_in_us", &self.postgres.log_in_us),
+        ];
+        for (name, times) in times {
+            ensure!(
+                times.is_sound(),
+                "\"{name}\" must be a number, or a list of numbers that never go down"
+            );
+        }
+        for (name, store) in [("valkey", &self.valkey), ("postgres", &self.postgres)] {
+            ensure!(store.workers > 0, "\"{name}.workers\" must be at least 1");
+        }
+        Ok(())
+    }
+}
+
+/// Fields replace fields; what is no object replaces the whole.
+fn overlay(under: &mut Value, over: Value) {
+    match (under, over) {
+        (Value::Object(under), Value::Object(over)) => {
+            for (name, value) in over {
+                overlay(under.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (under, over) => *under = over,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn times_are_drawn_between_their_quantiles() {
+        let mut dice = Dice::seeded(1);
+        let times = Times::Quantiles(vec![100, 200, 1_000]);
+        let mut drawn: Vec<u64> = (0..10_000).map(|_| times.draw(&mut dice)).collect();
+        drawn.sort_unstable();
+        assert!((100..110).contains(&drawn[0]) && drawn[9_999] <= 1_000);
+        assert!(drawn[5_000].abs_diff(200) < 10, "{}", drawn[5_000]);
+        assert_eq!(Times::Quantiles(vec![7]).draw(&mut dice), 7);
+        assert_eq!(Times::Always(5).draw(&mut dice), 5);
+    }
+
+    #[test]
+    fn a_file_may_name_only_what_differs_and_nothing_unknown() -> Result<()> {
+        let model = Model::from_json(json!({"postgres": {"service_us": [1, 2, 3]}}))?;
+        let expected = Store {
+            service_us: Times::Quantiles(vec![1, 2, 3]),
+            ..Model::default().postgres
+        };
+        assert_eq!(model.postgres, expected);
+        for (wrong, word) in [
+            (json!({"valky": {}}), "valky"),
+            (json!({"edge": {"l1_us": [3, 2]}}), "edge.l1_us"),
+            (json!({"isolates": {"per_place": 0}}), "isolates.per_place"),
+        ] {
+            let error = Model::from_json(wrong).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_default_can_be_written_and_read() -> Result<()> {
+        let text = serde_json::to_string(&Model::default())?;
+        assert_eq!(serde_json::from_str::<Model>(&text)?, Model::default());
+        Model::default().check()
+    }
+}

@@ -1,0 +1,332 @@
+//! What a request looks like to HTTP, and what has to be stored so that it finds
+//! something.
+//!
+//! A recording knows a key and a size, and no content: that is invented here,
+//! always the same for the same key. Knows paths and bodies of the API.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
+use edge::policy::Kind;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+use url::form_urlencoded;
+
+use super::{Request, Traffic};
+use crate::dice::Dice;
+use crate::operation::{Effect, KEY, Method, Operation};
+use crate::sample;
+
+const API: &str = "/api/vultr";
+/// Sets in one batch: well below the API's cap, and bodies of some 100 KB.
+const FILL_BATCH: usize = 250;
+/// Products in an answer.
+const PRODUCTS: &str = "20";
+
+/// One HTTP request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    pub method: Method,
+    /// Path and query, percent-encoded.
+    pub target: String,
+    pub body: Option<String>,
+}
+
+impl Call {
+    pub fn get(target: &str) -> Self {
+        Self {
+            method: Method::Get,
+            target: target.to_owned(),
+            body: None,
+        }
+    }
+
+    pub fn of(traffic: &Traffic, request: &Request) -> Self {
+        let (operation, key) = (request.operation, traffic.key(request));
+        let (method, route) = operation.route();
+        let text = match operation {
+            Operation::Products => filter(key),
+            Operation::Returns if !key.contains('=') => format!("userId={}", encoded(key)),
+            Operation::Returns => key.to_owned(),
+            _ => encoded(key),
+        };
+        Self {
+            method,
+            target: format!("{API}{}", route.replace(KEY, &text)),
+            body: body(operation, key, request.size_bytes).map(|body| body.to_string()),
+        }
+    }
+}
+
+fn encoded(key: &str) -> String {
+    utf8_percent_encode(key, NON_ALPHANUMERIC).to_string()
+}
+
+/// What a write sends.
+fn body(operation: Operation, key: &str, size_bytes: u32) -> Option<Value> {
+    let content = |kind| content(kind, key, size_bytes);
+    Some(match operation {
+        Operation::StoreSession => content(Kind::Session),
+        Operation::StoreContext => content(Kind::Conversation),
+        Operation::StorePreferences => json!({ "preferences": content(Kind::Preferences) }),
+        Operation::StoreRecommendations => {
+            json!({ "recommendations": content(Kind::Recommendations) })
+        }
+        Operation::StoreGeneric => json!({ "value": content(Kind::Generic) }),
+        Operation::SaveProfile => json!({ "preferences": content(Kind::Profile) }),
+        Operation::CreateOrder => json!({
+            "user_id": key,
+            "items": [{ "product_id": "product-0001", "quantity": 1, "price": 19.99, "size": "M" }],
+            "total_amount": 19.99,
+        }),
+        Operation::CreateReturn => json!({
+            "order_id": sample::order_id(0),
+            "user_id": key,
+            "product_id": "product-0001",
+            "reason": "too small",
+        }),
+        _ => return None,
+    })
+}
+
+/// A value as long as it was recorded, or as one of its kind usually is.
+pub fn content(kind: Kind, key: &str, size_bytes: u32) -> Value {
+    let mut value = match kind {
+        Kind::Session => json!({
+            "userId": key,
+            "sessionId": key,
+            "conversationContext": turns(key),
+            "preferences": preferences(key),
+            "createdAt": 1_748_736_000_000_u64,
+            "lastAccessed": 1_748_736_000_000_u64,
+        }),
+        Kind::Conversation => json!({ "context": turns(key) }),
+        Kind::Recommendations => recommendations(key),
+        _ => preferences(key),
+    };
+    let length = value.to_string().len();
+    let more = (size_bytes as usize).saturating_sub(length + r#","more":"""#.len());
+    if more > 0 {
+        let filler = "x".repeat(more);
+        match &mut value {
+            Value::Object(fields) => {
+                fields.insert("more".to_owned(), filler.into());
+            }
+            Value::Array(elements) => elements.push(filler.into()),
+            _ => {}
+        }
+    }
+    value
+}
+
+fn turns(key: &str) -> Value {
+    json!([
+        { "role": "user", "text": "I need something for a wedding in June, not black." },
+        { "role": "assistant", "text": "How about a navy midi dress? Your size is in stock.", "shopper": key },
+    ])
+}
+
+fn preferences(key: &str) -> Value {
+    json!({ "favoriteColors": ["navy", "cream"], "preferredSizes": ["M"], "shopper": key })
+}
+
+fn recommendations(key: &str) -> Value {
+    let first = hash(key);
+    (0..10_u32)
+        .map(|rank| {
+            let product = first.wrapping_add(u64::from(rank) * 37) % u64::from(sample::PRODUCTS);
+            json!({
+                "productId": format!("product-{product:04}"),
+                "score": 1.0 - f64::from(rank) / 16.0,
+                "reasons": ["fits your preferred sizes", "similar to what you kept"],
+            })
+        })
+        .collect()
+}
+
+fn hash(key: &str) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(key)
+}
+
+/// A query as it was recorded, or for the name of one that is not known a query
+/// of its own.
+fn filter(key: &str) -> String {
+    if key.contains('=') {
+        return key.to_owned();
+    }
+    let mut dice = Dice::seeded(hash(key));
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("category", dice.choose(&sample::CATEGORIES));
+    // Below any price, and another one for nearly every key.
+    query.append_pair("minPrice", &format!("0.{:08}", dice.below(100_000_000)));
+    query.append_pair("limit", PRODUCTS);
+    query.finish()
+}
+
+/// What somebody with these tastes looks for, so that popular shoppers make
+/// popular queries: 6 categories, each whole or by brand, each with or without
+/// a highest price.
+pub fn taste(shopper: u64) -> String {
+    let mut dice = Dice::seeded(shopper);
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("category", dice.choose(&sample::CATEGORIES));
+    if dice.below(2) == 0 {
+        query.append_pair("brand", dice.choose(&sample::BRANDS));
+    }
+    if dice.below(3) == 0 {
+        query.append_pair("maxPrice", dice.choose(&["50", "100", "200"]));
+    }
+    query.append_pair("limit", PRODUCTS);
+    query.finish()
+}
+
+/// A thing that is read before it is written, so that it must have been there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored<'a> {
+    pub kind: Kind,
+    pub key: &'a str,
+    pub content: Value,
+}
+
+impl Stored<'_> {
+    /// Its key in Valkey; none for rows.
+    pub fn valkey_key(&self) -> Option<String> {
+        let prefix = match self.kind {
+            Kind::Session => "session:",
+            Kind::Conversation => "conversation:",
+            Kind::Recommendations => "recommendations:",
+            Kind::Preferences => "preferences:",
+            Kind::Generic => "",
+            Kind::Products | Kind::Profile | Kind::Orders | Kind::Returns => return None,
+        };
+        Some(format!("{prefix}{}", self.key))
+    }
+}
+
+/// All that was there before the first request, in the order of kinds and keys.
+pub fn stored(traffic: &Traffic) -> Vec<Stored<'_>> {
+    let mut first: BTreeMap<(&str, u32), (Kind, Option<u32>)> = BTreeMap::new();
+    for request in &traffic.requests {
+        let Some(kind) = request.operation.kind() else {
+            continue;
+        };
+        // What is touched or deleted was there as well.
+        let is_made = request.operation.effect() == Effect::Write
+            && request.operation != Operation::TouchSession;
+        let name = crate::operation::kind_name(kind);
+        first
+            .entry((name, request.key))
+            .or_insert((kind, (!is_made).then_some(request.size_bytes)));
+    }
+    first
+        .into_iter()
+        .filter_map(|((_, number), (kind, size_bytes))| {
+            let key = traffic.keys.name(number);
+            let content = content(kind, key, size_bytes?);
+            Some(Stored { kind, key, content })
+        })
+        .collect()
+}
+
+/// Calls that store it, for as long as `ttl_s`. Rows are left to PostgreSQL.
+pub fn fill(stored: &[Stored], ttl_s: u32) -> Vec<Call> {
+    let sets: Vec<Value> = stored
+        .iter()
+        .filter_map(|thing| {
+            let key = thing.valkey_key()?;
+            Some(json!({ "type": "set", "key": key, "value": thing.content, "ttl": ttl_s }))
+        })
+        .collect();
+    sets.chunks(FILL_BATCH)
+        .map(|sets| Call {
+            method: Method::Post,
+            target: format!("{API}/valkey/batch"),
+            body: Some(json!({ "operations": sets }).to_string()),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(operation: Operation, key: &str, size_bytes: u32) -> Call {
+        let mut traffic = Traffic::default();
+        let number = traffic.keys.number(key);
+        let request = Request {
+            size_bytes,
+            ..Request::new(0, operation, number)
+        };
+        Call::of(&traffic, &request)
+    }
+
+    #[test]
+    fn a_key_is_one_segment_of_the_path_and_a_query_is_a_query() {
+        let target = |operation, key| call(operation, key, 0).target;
+        assert_eq!(
+            target(Operation::Session, "a/b?"),
+            "/api/vultr/valkey/session/a%2Fb%3F"
+        );
+        let query = "category=shoes&limit=3";
+        assert_eq!(
+            target(Operation::Products, query),
+            format!("/api/vultr/postgres/products?{query}")
+        );
+        assert_ne!(
+            target(Operation::Products, "q1"),
+            target(Operation::Products, "q2")
+        );
+        assert_eq!(
+            target(Operation::Returns, "u 1"),
+            "/api/vultr/postgres/returns?userId=u%201"
+        );
+    }
+
+    #[test]
+    fn a_value_is_as_long_as_it_was_recorded() {
+        for kind in [
+            Kind::Session,
+            Kind::Recommendations,
+            Kind::Generic,
+            Kind::Profile,
+        ] {
+            for size_bytes in [2_000, 10_000] {
+                let length = content(kind, "k", size_bytes).to_string().len();
+                assert!(
+                    length.abs_diff(size_bytes as usize) < 12,
+                    "{kind:?}: {length}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_read_first_was_stored_and_what_is_written_first_was_not() {
+        let mut traffic = Traffic::default();
+        let (a, b) = (traffic.keys.number("a"), traffic.keys.number("b"));
+        for (operation, key) in [
+            (Operation::Session, a),
+            (Operation::StoreSession, b),
+            (Operation::Session, b),
+            (Operation::Preferences, b),
+            (Operation::StorePreferences, b),
+            (Operation::Profile, a),
+            (Operation::Floor, a),
+        ] {
+            traffic.push(Request::new(0, operation, key));
+        }
+        let stored = stored(&traffic);
+        let things: Vec<_> = stored.iter().map(|thing| (thing.kind, thing.key)).collect();
+        assert_eq!(
+            things,
+            [
+                (Kind::Preferences, "b"),
+                (Kind::Profile, "a"),
+                (Kind::Session, "a")
+            ]
+        );
+        let calls = fill(&stored, 60);
+        let body = calls[0].body.as_deref().unwrap_or_default();
+        assert!(calls.len() == 1 && body.contains("session:a") && body.contains("preferences:b"));
+    }
+}
