@@ -11,7 +11,7 @@
 use crate::limits;
 
 /// The kinds of data of the API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     Session,
     Conversation,

@@ -11,6 +11,7 @@
 //! - [`trace`] → [`traffic`] → [`load`] → [`tally`] → [`report`]: recorded keys,
 //!   as requests to the API, fired at an edge, counted, and judged in a table.
 //! - [`model`]: what a simulation takes the world to be.
+//! - [`simulation`]: traffic through the same tiers, in virtual time.
 //! - [`caches`] → [`study`]: what cache policies make of recorded keys, in a
 //!   table beside what no policy can beat.
 //! - [`tables`]: how both tables look.
@@ -35,6 +36,7 @@ pub mod operation;
 pub mod report;
 pub mod sample;
 pub mod schema;
+pub mod simulation;
 pub mod steps;
 pub mod stores;
 pub mod study;

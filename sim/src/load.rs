@@ -212,7 +212,7 @@ async fn client(shared: Arc<Shared>) -> Result<(Tallies, Option<String>)> {
         let requests = shared.traffic.requests.get(visit.clone()).unwrap_or(&[]);
         let started = Instant::now();
         for request in requests {
-            let call = Call::of(&shared.traffic, request);
+            let call = Call::of(&shared.traffic, request, 0);
             let tally = tallies.of(request.operation)?;
             let problem = send(&shared.edge, request, &call, tally).await;
             first_error = first_error.or(problem);

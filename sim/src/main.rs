@@ -16,9 +16,11 @@ use sim::chaos::oracle::Thing;
 use sim::chaos::{Size, shrink};
 use sim::dev::{self, Load, Options};
 use sim::load::Edge;
+use sim::simulation::setup::{self, Setup};
 use sim::stores::{Data, Stores};
 use sim::study::{self, CurveOptions, Subject};
-use sim::{certificate, chaos, checkout, database, schema};
+use sim::trace::Format;
+use sim::{certificate, chaos, checkout, database, schema, simulation, traffic};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -122,6 +124,19 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Replay traffic through the tiers in virtual time: does it meet its targets, and at what load?
+    Replay {
+        /// Traffic (.ndjson, .ndjson.zst), or a recorded trace of keys, which is mapped onto the API
+        traffic: PathBuf,
+        /// How a trace of keys is written [default: as its name says]
+        #[arg(long)]
+        format: Option<Format>,
+        #[command(flatten)]
+        arguments: setup::Arguments,
+        /// For machines; the same for any number of threads
+        #[arg(long)]
+        json: bool,
+    },
     /// Replay recorded traffic against a running edge and print the table
     ReplaySample {
         #[arg(long, default_value_t = format!("http://127.0.0.1:{}", dev::PORT_DEFAULT))]
@@ -205,6 +220,22 @@ async fn run(command: Command) -> Result<ExitCode> {
         } => {
             let report = study::curve(&subject, &options)?;
             print(&report, json.then(|| report.json()));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Replay {
+            traffic,
+            format,
+            arguments,
+            json,
+        } => {
+            let setup = Setup::of(arguments)?;
+            let traffic = traffic::open(&traffic, format)?;
+            eprint!("{}", traffic.oddities);
+            let report = simulation::replay(traffic, setup)?;
+            match json {
+                true => println!("{}", serde_json::to_string_pretty(&report)?),
+                false => print!("{report}"),
+            }
             Ok(ExitCode::SUCCESS)
         }
         Command::ReplaySample { url, load } => {

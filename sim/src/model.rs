@@ -60,7 +60,8 @@ pub struct Way {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Isolates {
-    /// How many serve at the same time; a request goes to any of them.
+    /// How many serve at the same time; a client stays with one of them, as its
+    /// connection does.
     pub per_place: u32,
     /// One that nobody asks for so long is evicted.
     pub idle_ms: u64,
@@ -72,6 +73,8 @@ pub struct Isolates {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Edge {
+    /// Until a new isolate takes its first request.
+    pub start_us: Times,
     /// Of a request that no tier is asked for.
     pub floor_us: Times,
     /// More, of one that L1 answered; and so on.
@@ -95,7 +98,7 @@ pub struct Store {
     /// Round trips before the first byte of the protocol: 1 for TCP, 2 more for
     /// TLS 1.3 with the answer to SSLRequest, 1 more without.
     pub connect_round_trips: u32,
-    /// Round trips of a log-in beyond the one that the start-up takes: 2 with SCRAM.
+    /// Round trips of a log-in before the one that brings the first answer: 2 with SCRAM.
     pub log_in_round_trips: u32,
     /// What the server needs for a log-in.
     pub log_in_us: Times,
@@ -176,6 +179,7 @@ impl Default for Isolates {
 impl Default for Edge {
     fn default() -> Self {
         Self {
+            start_us: Times::Always(10_000),
             floor_us: Times::Always(300),
             l1_us: Times::Always(100),
             l2_us: Times::Always(400),
@@ -265,6 +269,7 @@ impl Model {
             "\"isolates.per_place\" must be at least 1"
         );
         let Edge {
+            start_us,
             floor_us,
             l1_us,
             l2_us,
@@ -272,6 +277,7 @@ impl Model {
             write_us,
         } = &self.edge;
         let times = [
+            ("edge.start_us", start_us),
             ("edge.floor_us", floor_us),
             ("edge.l1_us", l1_us),
             ("edge.l2_us", l2_us),

@@ -59,6 +59,8 @@ pub enum Effect {
     Read,
     /// Makes it, or another content of it.
     Write,
+    /// Prolongs its life.
+    Touch,
     Delete,
     /// Nothing that a tier knows of.
     None,
@@ -186,8 +188,7 @@ impl Operation {
         match self {
             Self::VoiceQuery | Self::Floor => Effect::None,
             Self::DeleteSession | Self::DeleteGeneric => Effect::Delete,
-            // A touch sets the time of the last access, which is part of a session.
-            Self::TouchSession => Effect::Write,
+            Self::TouchSession => Effect::Touch,
             _ if self.route().0 == Method::Get => Effect::Read,
             _ => Effect::Write,
         }

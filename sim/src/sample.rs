@@ -5,6 +5,7 @@
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use crate::backends::postgres::Product;
 use crate::database::Database;
 use crate::dice::Dice;
 
@@ -139,9 +140,7 @@ fn product_id(number: u32) -> String {
 /// The database refuses.
 pub async fn load(database: &Database) -> Result<()> {
     let mut dice = Dice::seeded(SEED);
-    let products: Vec<Value> = (0..PRODUCTS)
-        .map(|number| product(number, &mut dice))
-        .collect();
+    let products = catalogue(&mut dice);
     let users: Vec<Value> = (0..USERS).map(|number| user(number, &mut dice)).collect();
     let orders: Vec<Value> = (0..ORDERS).map(|number| order(number, &mut dice)).collect();
     let returns: Vec<Value> = orders
@@ -159,6 +158,49 @@ pub async fn load(database: &Database) -> Result<()> {
         insert(database, table, rows).await?;
     }
     Ok(())
+}
+
+fn catalogue(dice: &mut Dice) -> Vec<Value> {
+    (0..PRODUCTS).map(|number| product(number, dice)).collect()
+}
+
+/// The same products for a database in memory.
+pub fn products() -> impl Iterator<Item = Product> {
+    catalogue(&mut Dice::seeded(SEED)).into_iter().map(|row| {
+        let field = |name: &str| row.get(name).unwrap_or(&Value::Null);
+        let text = |name| field(name).as_str().map(str::to_owned);
+        let count = |name| {
+            field(name)
+                .as_i64()
+                .and_then(|count| i32::try_from(count).ok())
+        };
+        // What was made of whole cents comes back as such.
+        let hundredths = |name| {
+            field(name)
+                .as_f64()
+                .map(|value| (value * 100.0).round() as i64)
+        };
+        let sizes = field("sizes").as_array().map(|sizes| {
+            let sizes = sizes.iter().filter_map(Value::as_str);
+            sizes.map(str::to_owned).collect()
+        });
+        Product {
+            id: text("id").unwrap_or_default(),
+            name: text("name").unwrap_or_default(),
+            description: text("description"),
+            price_hundredths: hundredths("price").unwrap_or_default(),
+            category: text("category"),
+            brand: text("brand"),
+            style: text("style"),
+            color: text("color"),
+            sizes,
+            stock: count("stock"),
+            image_url: text("image_url"),
+            rating_hundredths: hundredths("rating"),
+            reviews_count: count("reviews_count"),
+            created_at_ms: 0,
+        }
+    })
 }
 
 /// One statement per table: the rows travel as one JSON text and PostgreSQL

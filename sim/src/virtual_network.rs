@@ -1,9 +1,9 @@
 //! The network between isolates and the stores, in virtual time: bytes that
 //! take a while, arrive in pieces, and sometimes do not arrive.
 //!
-//! Knows connections and faults; the stores at its other end are those of
-//! [`crate::backends`], which see the time at which bytes reach them. Knows
-//! nothing of what the bytes mean.
+//! Knows connections, faults, and what the work of a store costs; the stores at
+//! its other end are those of [`crate::backends`], which see the time at which
+//! bytes reach them. Knows nothing of what the bytes mean.
 
 // Nothing here comes from outside, and a simulation that is wrong must stop.
 #![allow(clippy::indexing_slicing)]
@@ -25,6 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
 use crate::backends::{postgres, valkey};
+use crate::model::{self, Way};
 use crate::virtual_time::{TaskId, World};
 
 /// The host names under which the stores are reached.
@@ -53,6 +54,45 @@ enum Server {
     Postgres(postgres::Session),
 }
 
+/// Which store a connection leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum To {
+    Valkey,
+    Postgres,
+}
+
+/// What a store has to do, and who does it. Without one, work takes no time.
+pub struct Capacity {
+    store: model::Store,
+    /// Until when each worker is busy, in µs.
+    busy_until_us: Vec<u64>,
+    /// Connections that are open, were opened, and were open at once.
+    pub open: u32,
+    pub opened: u64,
+    pub open_max: u32,
+}
+
+impl Capacity {
+    pub fn new(store: model::Store) -> Self {
+        Self {
+            busy_until_us: vec![0; store.workers as usize],
+            store,
+            open: 0,
+            opened: 0,
+            open_max: 0,
+        }
+    }
+
+    /// When work that comes now is done, in µs.
+    fn done_us(&mut self, now_us: u64, work_us: u64) -> u64 {
+        let Some(worker) = self.busy_until_us.iter_mut().min() else {
+            return now_us;
+        };
+        *worker = (*worker).max(now_us) + work_us;
+        *worker
+    }
+}
+
 /// Sees the stores at a time in µs.
 pub type Watch = dyn FnMut(&Stores, u64);
 
@@ -62,18 +102,69 @@ pub struct Stores {
     pub postgres: RefCell<postgres::Server>,
     pub to_valkey: Cell<Weather>,
     pub to_postgres: Cell<Weather>,
+    pub valkey_capacity: RefCell<Option<Capacity>>,
+    pub postgres_capacity: RefCell<Option<Capacity>>,
+    /// How often all connections to Valkey, and to PostgreSQL, were broken.
+    pub breaks: [Cell<u32>; 2],
     /// Called when a store has taken bytes: what it holds may have changed.
     pub watch: RefCell<Box<Watch>>,
+}
+
+impl Stores {
+    /// Good stores without anything in them, that nobody watches.
+    pub fn new(watch: Box<Watch>) -> Self {
+        Self {
+            valkey: RefCell::new(valkey::Server::new()),
+            postgres: RefCell::new(postgres::Server::new()),
+            to_valkey: Cell::default(),
+            to_postgres: Cell::default(),
+            valkey_capacity: RefCell::default(),
+            postgres_capacity: RefCell::default(),
+            breaks: Default::default(),
+            watch: RefCell::new(watch),
+        }
+    }
+
+    /// Breaks all connections to a store.
+    pub fn break_all(&self, to: To) {
+        let breaks = &self.breaks[to as usize];
+        breaks.set(breaks.get() + 1);
+    }
+
+    fn capacity(&self, to: To) -> &RefCell<Option<Capacity>> {
+        match to {
+            To::Valkey => &self.valkey_capacity,
+            To::Postgres => &self.postgres_capacity,
+        }
+    }
 }
 
 /// One connection, as the client's end sees it.
 pub struct Stream(Rc<Connection>);
 
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(capacity) = &mut *self.0.stores.capacity(self.0.to).borrow_mut() {
+            capacity.open -= 1;
+        }
+    }
+}
+
 struct Connection {
     world: World,
     stores: Rc<Stores>,
+    to: To,
     server: RefCell<Server>,
     weather: Weather,
+    /// On top of the weather.
+    way: Way,
+    /// From what logged in in our place to the store.
+    way_beyond: Option<Way>,
+    /// How often all connections had been broken when it was made.
+    breaks: u32,
+    is_one_too_many: bool,
+    /// When the server has done all that came, in µs.
+    done_us: Cell<u64>,
     arrived: RefCell<VecDeque<u8>>,
     end: Cell<Option<io::ErrorKind>>,
     reader: RefCell<Option<Waker>>,
@@ -90,6 +181,7 @@ impl Connection {
     /// When a piece that leaves now arrives.
     fn arrival_us(&self, direction: usize) -> u64 {
         let mut after_us = self.weather.latency_us + self.world.below(self.weather.jitter_us + 1);
+        after_us += self.draw(self.way);
         if self.world.happens(self.weather.delays) {
             after_us += self.world.below(self.weather.delay_us + 1);
         }
@@ -112,7 +204,7 @@ impl Connection {
         let (connection, bytes) = (Rc::clone(self), bytes.to_vec());
         self.world.at(self.arrival_us(TO_SERVER), move || {
             if connection.end.get().is_none() {
-                connection.serve(&bytes);
+                connection.receive(bytes);
             }
             if breaks {
                 connection.finish(io::ErrorKind::ConnectionReset);
@@ -120,10 +212,53 @@ impl Connection {
         });
     }
 
+    /// Whether the log-in is over.
+    fn is_in(&self) -> bool {
+        match &*self.server.borrow() {
+            Server::Valkey(_) => true,
+            Server::Postgres(session) => session.is_ready(),
+        }
+    }
+
+    fn draw(&self, way: Way) -> u64 {
+        self.world.draw(|dice| way.draw(dice))
+    }
+
+    /// The server does what the bytes ask for, when it gets to it. The edge sends
+    /// its first statement together with the log-in.
+    fn receive(self: &Rc<Self>, bytes: Vec<u8>) {
+        let Some(done_us) = self.done_with_all_us() else {
+            return self.serve(&bytes);
+        };
+        let connection = Rc::clone(self);
+        self.world.at(done_us, move || connection.serve(&bytes));
+    }
+
+    /// When what comes now is done, in µs, and all that came before; None: at once.
+    fn done_with_all_us(&self) -> Option<u64> {
+        let mut capacity = self.stores.capacity(self.to).borrow_mut();
+        let capacity = capacity.as_mut()?;
+        let mut work_us = self.world.draw(|dice| capacity.store.service_us.draw(dice));
+        let mut ways_us = self.way_beyond.map_or(0, |way| 2 * self.draw(way));
+        if !self.is_in() {
+            work_us += self.world.draw(|dice| capacity.store.log_in_us.draw(dice));
+            for _ in 0..capacity.store.log_in_round_trips {
+                ways_us += 2 * (self.weather.latency_us + self.draw(self.way));
+            }
+        }
+        let done_us = capacity.done_us(self.world.now_us(), work_us) + ways_us;
+        let done_us = done_us.max(self.done_us.get());
+        self.done_us.set(done_us);
+        Some(done_us)
+    }
+
     /// The server takes bytes and answers.
     fn serve(self: &Rc<Self>, bytes: &[u8]) {
         if self.weather.is_silent {
             return;
+        }
+        if self.breaks != self.stores.breaks[self.to as usize].get() {
+            return self.finish(io::ErrorKind::ConnectionReset);
         }
         let now_ms = self.world.now_ms();
         let (output, is_closed) = match &mut *self.server.borrow_mut() {
@@ -132,7 +267,14 @@ impl Connection {
                 (session.take_output(), session.is_closed())
             }
             Server::Postgres(session) => {
-                session.handle_input(&mut self.stores.postgres.borrow_mut(), bytes, now_ms);
+                let mut postgres = self.stores.postgres.borrow_mut();
+                if self.is_one_too_many {
+                    let before = postgres.fail(Some(postgres::Failure::Full));
+                    session.handle_input(&mut postgres, bytes, now_ms);
+                    postgres.fail(before);
+                } else {
+                    session.handle_input(&mut postgres, bytes, now_ms);
+                }
                 (session.take_output(), session.is_closed())
             }
         };
@@ -251,6 +393,11 @@ pub struct Place {
     pub kept: Option<Rc<Kept<Self>>>,
     /// Those that can be asked from here.
     pub gateways: Rc<RefCell<Vec<Gateway>>>,
+    /// To the stores, on top of the weather.
+    pub way: Way,
+    pub way_to_gateways: Way,
+    /// To what logs in to PostgreSQL in our place, and keeps it.
+    pub way_to_hyperdrive: Option<Way>,
 }
 
 /// A gateway, which may be another one after a crash.
@@ -259,9 +406,6 @@ pub struct Gateway {
     pub place: Place,
     pub isolate: Rc<Isolate>,
 }
-
-/// One way to a gateway, in µs, at most.
-const WAY_US_MAX: u64 = 2_000;
 
 impl Place {
     pub fn new(world: &World, stores: &Rc<Stores>) -> Self {
@@ -273,6 +417,9 @@ impl Place {
             tasks: Rc::default(),
             kept: None,
             gateways: Rc::default(),
+            way: Way::default(),
+            way_to_gateways: Way::default(),
+            way_to_hyperdrive: None,
         }
     }
 
@@ -308,27 +455,53 @@ impl Host for Place {
     }
 
     async fn connect(&self, address: &Address, _: Tls) -> io::Result<Stream> {
-        let weather = match address.host.as_str() {
-            VALKEY => self.stores.to_valkey.get(),
-            _ => self.stores.to_postgres.get(),
+        let (to, weather, server) = match address.host.as_str() {
+            VALKEY => {
+                let server = Server::Valkey(valkey::Session::new());
+                (To::Valkey, self.stores.to_valkey.get(), server)
+            }
+            _ => {
+                let server = Server::Postgres(postgres::Session::new());
+                (To::Postgres, self.stores.to_postgres.get(), server)
+            }
         };
-        let there_and_back_us = 2 * weather.latency_us + self.world.below(weather.jitter_us + 1);
-        self.world.sleep_us(there_and_back_us).await;
+        // Hyperdrive is near, and goes on to the store itself.
+        let near = self.way_to_hyperdrive.filter(|_| to == To::Postgres);
+        let way = near.unwrap_or(self.way);
+        let capacity = self.stores.capacity(to);
+        let round_trips = match (&*capacity.borrow(), near) {
+            (Some(capacity), None) => capacity.store.connect_round_trips,
+            _ => 1,
+        };
+        for _ in 0..round_trips {
+            let there_and_back_us =
+                2 * weather.latency_us + self.world.below(weather.jitter_us + 1);
+            let ways_us = 2 * self.world.draw(|dice| way.draw(dice));
+            self.world.sleep_us(there_and_back_us + ways_us).await;
+        }
         if weather.is_refused {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         if weather.is_silent && self.world.happens(500) {
             return pending().await;
         }
-        let server = match address.host.as_str() {
-            VALKEY => Server::Valkey(valkey::Session::new()),
-            _ => Server::Postgres(postgres::Session::new()),
-        };
+        let is_one_too_many = capacity.borrow_mut().as_mut().is_some_and(|capacity| {
+            capacity.open += 1;
+            capacity.opened += 1;
+            capacity.open_max = capacity.open_max.max(capacity.open);
+            capacity.open > capacity.store.connections_max
+        });
         let connection = Connection {
             world: self.world.clone(),
             stores: Rc::clone(&self.stores),
+            to,
             server: RefCell::new(server),
             weather,
+            way,
+            way_beyond: near.map(|_| self.way),
+            breaks: self.stores.breaks[to as usize].get(),
+            is_one_too_many,
+            done_us: Cell::default(),
             arrived: RefCell::default(),
             end: Cell::new(None),
             reader: RefCell::default(),
@@ -351,7 +524,7 @@ impl Host for Place {
     }
 
     async fn relay(&self, shard: u64, request: Request) -> io::Result<Response> {
-        let way_us = || self.world.below(WAY_US_MAX);
+        let way_us = || self.world.draw(|dice| self.way_to_gateways.draw(dice));
         self.world.sleep_us(way_us()).await;
         let Gateway { place, isolate } = self.gateways.borrow()[shard as usize].clone();
         let (sender, answer) = oneshot::channel();

@@ -110,6 +110,11 @@ impl World {
         self.0.dice.borrow_mut().roll() % bound.max(1)
     }
 
+    /// Something that is drawn, from the seed.
+    pub fn draw<T>(&self, what: impl FnOnce(&mut Dice) -> T) -> T {
+        what(&mut self.0.dice.borrow_mut())
+    }
+
     /// True `part` times of a thousand.
     pub fn happens(&self, part: u64) -> bool {
         part > 0 && self.below(1000) < part

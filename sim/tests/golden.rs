@@ -127,7 +127,7 @@ fn a_time_to_live_counts_in_the_time_of_the_trace() -> Result<()> {
     ] {
         let found = [300_000, 3_600_000, u64::MAX].map(|ttl_ms| {
             let lru = Lru::new(capacity, all.distinct);
-            hits_in_time(Lifetime::new(lru, ttl_ms, all.distinct), &all, &trace)
+            hits_in_time(Lifetime::new(lru, all.distinct), ttl_ms, &all, &trace)
         });
         assert_eq!(found, expected, "{capacity}");
     }
@@ -153,8 +153,8 @@ fn an_unbounded_cache_misses_by_its_time_to_live_alone() -> Result<()> {
         let trace = open(name)?;
         let all = Requests::of_trace(&trace.requests)?;
         for (ttl_s, percent) in expected {
-            let cache = Lifetime::new(Unbounded::new(all.distinct), ttl_s * 1_000, all.distinct);
-            let hits = hits_in_time(cache, &all, &trace);
+            let cache = Lifetime::new(Unbounded::new(all.distinct), all.distinct);
+            let hits = hits_in_time(cache, ttl_s * 1_000, &all, &trace);
             let found = hits as f64 * 100.0 / all.ids.len() as f64;
             assert!(
                 (found - percent).abs() < 0.000_051,
@@ -165,10 +165,15 @@ fn an_unbounded_cache_misses_by_its_time_to_live_alone() -> Result<()> {
     Ok(())
 }
 
-fn hits_in_time<C: Cache>(mut cache: Lifetime<C>, all: &Requests, trace: &Trace) -> u64 {
+fn hits_in_time<C: Cache>(
+    mut cache: Lifetime<C>,
+    ttl_ms: u64,
+    all: &Requests,
+    trace: &Trace,
+) -> u64 {
     let timed = all.ids.iter().zip(&trace.requests);
     timed
-        .map(|(id, request)| u64::from(cache.access(*id, request.time_ms)))
+        .map(|(id, request)| u64::from(cache.access(*id, request.time_ms, ttl_ms)))
         .sum()
 }
 

@@ -28,7 +28,7 @@ use edge::mutation::{self, Mutation};
 use edge::settings::Settings;
 
 use crate::backends::valkey::Failure;
-use crate::backends::{postgres, valkey};
+use crate::model::Way;
 use crate::virtual_network::{Gateway, POSTGRES, Place, Stores, VALKEY, Weather};
 use crate::virtual_time::World;
 use oracle::{Oracle, Thing, Violation};
@@ -36,6 +36,7 @@ use oracle::{Oracle, Thing, Violation};
 /// When the world begins, in ms since 1970: any time that is not 0.
 const START_MS: u64 = 1_700_000_000_000;
 const GATEWAYS: usize = 2;
+const WAY_TO_GATEWAYS: Way = Way::of(0, 2_000);
 /// How long clients send requests, in virtual ms: some times the longest bound.
 const TRAFFIC_MS: u64 = 100_000;
 /// How long the rest may take after that: a Worker's 30 s after its answer.
@@ -124,6 +125,7 @@ impl Chaos {
     fn node(&self, life: usize) -> Node {
         let mut place = Place::new(&self.world, &self.stores);
         place.gateways = Rc::clone(&self.gateways);
+        place.way_to_gateways = WAY_TO_GATEWAYS;
         let is_direct = self.gateways.borrow().is_empty();
         let backend = if is_direct { "direct" } else { "gateway" };
         Node {
@@ -164,16 +166,10 @@ pub fn run(
     mutation::choose(mutation);
     let world = World::new(seed, START_MS);
     let oracle = Rc::new(RefCell::new(Oracle::new(mood)));
-    let stores = Rc::new(Stores {
-        valkey: RefCell::new(valkey::Server::new()),
-        postgres: RefCell::new(postgres::Server::new()),
-        to_valkey: Cell::default(),
-        to_postgres: Cell::default(),
-        watch: RefCell::new(Box::new({
-            let oracle = Rc::clone(&oracle);
-            move |stores, now_us| oracle.borrow_mut().look(stores, now_us)
-        })),
-    });
+    let stores = Rc::new(Stores::new(Box::new({
+        let oracle = Rc::clone(&oracle);
+        move |stores, now_us| oracle.borrow_mut().look(stores, now_us)
+    })));
     for thing in Thing::all() {
         if let Thing::Orders(user) = thing {
             let name = Thing::Orders(user).id();

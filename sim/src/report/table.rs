@@ -2,11 +2,11 @@
 //!
 //! Knows how numbers look to people, and computes none.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use comfy_table::{Cell, CellAlignment, Color};
 
-use super::{Latency, Row};
+use super::{Latency, Report, Row, Staleness};
 use crate::load::Outcome;
 use crate::operation::Operation;
 use crate::tables;
@@ -90,6 +90,64 @@ fn milliseconds(us: u64) -> String {
     // In tenths, rounded up: a latency must not look better than it was.
     let tenths = us.div_ceil(100);
     format!("{}.{}", tenths / 10, tenths % 10)
+}
+
+/// The whole report on a terminal.
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "{}\n", table(&self.rows))?;
+        for store in &self.stores {
+            writeln!(
+                formatter,
+                "{}: {} {}, {} in the busiest second (from {} s on); {} connections, at most {} at once.",
+                store.store,
+                store.total,
+                store.unit,
+                store.peak_per_s,
+                store.peak_at_ms / 1000,
+                store.connections,
+                store.connections_at_once_max,
+            )?;
+        }
+        let Staleness {
+            answers,
+            stale,
+            p50_ms,
+            p99_ms,
+            max_ms,
+            ..
+        } = self.staleness;
+        write!(
+            formatter,
+            "Staleness: of {answers} answers that could be judged, {stale} ({} %) were behind a write",
+            share(stale, answers)
+        )?;
+        match stale {
+            0 => writeln!(formatter, ".")?,
+            _ => writeln!(
+                formatter,
+                ": by {p50_ms} ms (p50), {p99_ms} ms (p99), {max_ms} ms at most."
+            )?,
+        }
+        if !self.bounds.is_empty() {
+            let bounds = self
+                .bounds
+                .iter()
+                .map(|bound| format!("{} {:.1} %", bound.name, bound.hit_ratio * 100.0));
+            writeln!(
+                formatter,
+                "L1 of all reads: {}.",
+                bounds.collect::<Vec<_>>().join("; ")
+            )?;
+        }
+        for (name, value) in &self.conditions {
+            writeln!(formatter, "  {name}: {value}")?;
+        }
+        for note in &self.notes {
+            writeln!(formatter, "{note}")?;
+        }
+        Ok(())
+    }
 }
 
 /// What a reader has to know to read the table right.

@@ -41,7 +41,8 @@ impl Call {
         }
     }
 
-    pub fn of(traffic: &Traffic, request: &Request) -> Self {
+    /// What a write stores says its `turn`, by which answers can be told apart.
+    pub fn of(traffic: &Traffic, request: &Request, turn: u64) -> Self {
         let (operation, key) = (request.operation, traffic.key(request));
         let (method, route) = operation.route();
         let text = match operation {
@@ -53,7 +54,7 @@ impl Call {
         Self {
             method,
             target: format!("{API}{}", route.replace(KEY, &text)),
-            body: body(operation, key, request.size_bytes).map(|body| body.to_string()),
+            body: body(operation, key, request.size_bytes, turn).map(|body| body.to_string()),
         }
     }
 }
@@ -63,8 +64,8 @@ fn encoded(key: &str) -> String {
 }
 
 /// What a write sends.
-fn body(operation: Operation, key: &str, size_bytes: u32) -> Option<Value> {
-    let content = |kind| content(kind, key, size_bytes);
+fn body(operation: Operation, key: &str, size_bytes: u32, turn: u64) -> Option<Value> {
+    let content = |kind| content(kind, key, size_bytes, turn);
     Some(match operation {
         Operation::StoreSession => content(Kind::Session),
         Operation::StoreContext => content(Kind::Conversation),
@@ -90,7 +91,7 @@ fn body(operation: Operation, key: &str, size_bytes: u32) -> Option<Value> {
 }
 
 /// A value as long as it was recorded, or as one of its kind usually is.
-pub fn content(kind: Kind, key: &str, size_bytes: u32) -> Value {
+pub fn content(kind: Kind, key: &str, size_bytes: u32, turn: u64) -> Value {
     let mut value = match kind {
         Kind::Session => json!({
             "userId": key,
@@ -100,10 +101,17 @@ pub fn content(kind: Kind, key: &str, size_bytes: u32) -> Value {
             "createdAt": 1_748_736_000_000_u64,
             "lastAccessed": 1_748_736_000_000_u64,
         }),
-        Kind::Conversation => json!({ "context": turns(key) }),
+        Kind::Conversation => turns(key),
         Kind::Recommendations => recommendations(key),
         _ => preferences(key),
     };
+    match &mut value {
+        Value::Object(fields) => {
+            fields.insert("turn".to_owned(), turn.into());
+        }
+        Value::Array(elements) => elements.push(json!({ "turn": turn })),
+        _ => {}
+    }
     let length = value.to_string().len();
     let more = (size_bytes as usize).saturating_sub(length + r#","more":"""#.len());
     if more > 0 {
@@ -116,7 +124,10 @@ pub fn content(kind: Kind, key: &str, size_bytes: u32) -> Value {
             _ => {}
         }
     }
-    value
+    match kind {
+        Kind::Conversation => json!({ "context": value }),
+        _ => value,
+    }
 }
 
 fn turns(key: &str) -> Value {
@@ -211,8 +222,7 @@ pub fn stored(traffic: &Traffic) -> Vec<Stored<'_>> {
             continue;
         };
         // What is touched or deleted was there as well.
-        let is_made = request.operation.effect() == Effect::Write
-            && request.operation != Operation::TouchSession;
+        let is_made = request.operation.effect() == Effect::Write;
         let name = crate::operation::kind_name(kind);
         first
             .entry((name, request.key))
@@ -222,7 +232,7 @@ pub fn stored(traffic: &Traffic) -> Vec<Stored<'_>> {
         .into_iter()
         .filter_map(|((_, number), (kind, size_bytes))| {
             let key = traffic.keys.name(number);
-            let content = content(kind, key, size_bytes?);
+            let content = content(kind, key, size_bytes?, 0);
             Some(Stored { kind, key, content })
         })
         .collect()
@@ -257,7 +267,7 @@ mod tests {
             size_bytes,
             ..Request::new(0, operation, number)
         };
-        Call::of(&traffic, &request)
+        Call::of(&traffic, &request, 0)
     }
 
     #[test]
@@ -291,7 +301,7 @@ mod tests {
             Kind::Profile,
         ] {
             for size_bytes in [2_000, 10_000] {
-                let length = content(kind, "k", size_bytes).to_string().len();
+                let length = content(kind, "k", size_bytes, 1).to_string().len();
                 assert!(
                     length.abs_diff(size_bytes as usize) < 12,
                     "{kind:?}: {length}"

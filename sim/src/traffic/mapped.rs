@@ -137,7 +137,7 @@ mod tests {
     fn postgresql_is_only_read_and_valkey_keys_are_our_own() {
         let mapped = traffic(&trace(), 500);
         for request in &mapped.requests {
-            let target = Call::of(&mapped, request).target;
+            let target = Call::of(&mapped, request, 0).target;
             if request.operation.has_l3() {
                 assert_eq!(request.operation.effect(), Effect::Read, "{target}");
             } else if request.operation != Operation::Floor {

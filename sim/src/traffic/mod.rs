@@ -8,11 +8,13 @@
 //! Knows nothing of tiers, nor of how a request is answered.
 
 use std::collections::HashMap;
+use std::path::Path;
 
+use anyhow::Result;
 use rustc_hash::FxBuildHasher;
 
 use crate::operation::Operation;
-use crate::trace::Oddities;
+use crate::trace::{self, Format, Oddities};
 
 pub mod call;
 pub mod mapped;
@@ -103,6 +105,20 @@ impl Traffic {
     pub fn key(&self, request: &Request) -> &str {
         self.keys.name(request.key)
     }
+}
+
+/// Reads traffic, or a recorded trace of keys, which gets a meaning.
+///
+/// # Errors
+/// Those of [`ndjson::open`] and [`trace::open`].
+pub fn open(path: &Path, format: Option<Format>) -> Result<Traffic> {
+    if format.is_none() && ndjson::is_named(path) {
+        return ndjson::open(path);
+    }
+    let trace = trace::open(path, format)?;
+    let mut traffic = mapped::traffic(&trace.requests, usize::MAX);
+    traffic.oddities = trace.oddities;
+    Ok(traffic)
 }
 
 /// What is asked for: a key is a name of one kind of data.

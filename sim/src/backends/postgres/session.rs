@@ -76,6 +76,11 @@ impl Session {
         self.phase == Phase::Closed
     }
 
+    /// Statements may come: the log-in is over.
+    pub fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Ready | Phase::Failed)
+    }
+
     /// How many bytes were taken.
     fn take_messages(&mut self, server: &mut Server, input: &[u8], now_ms: u64) -> usize {
         let mut taken = 0_usize;

@@ -122,9 +122,10 @@ impl Server {
         Self::default()
     }
 
-    /// From now on it fails in this way; with `None` it is well again.
-    pub fn fail(&mut self, failure: Option<Failure>) {
-        self.failure = failure;
+    /// From now on it fails in this way; with `None` it is well again. How it
+    /// failed before.
+    pub fn fail(&mut self, failure: Option<Failure>) -> Option<Failure> {
+        std::mem::replace(&mut self.failure, failure)
     }
 
     /// Puts a product, in the place of one with its id.

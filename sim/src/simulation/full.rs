@@ -1,0 +1,465 @@
+//! The full level: the edge itself, in many isolates on a virtual network, with
+//! stores in memory.
+//!
+//! Knows where a request goes and what the edge's own work costs. What happens
+//! to it there is the edge's.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use edge::isolate::Isolate;
+use edge::policy::Kind;
+use edge::route::{self, answer};
+use indicatif::ProgressBar;
+use rustc_hash::FxBuildHasher;
+
+use super::faults::{Fault, What};
+use super::observed::{Answer, Observed};
+use super::setup::{Mode, Setup};
+use super::truth::{Truth, Turn, shown};
+use crate::cache_status::{Tier, tier};
+use crate::model::Times;
+use crate::operation::{Effect, Operation};
+use crate::report::Report;
+use crate::sample;
+use crate::traffic::call::{self, Call};
+use crate::traffic::{Number, Request, Traffic};
+use crate::virtual_network::{Capacity, Gateway, Place, Stores, To, Weather};
+use crate::virtual_time::World;
+
+/// When the world begins, in ms since 1970: any time that is not 0.
+const START_MS: u64 = 1_700_000_000_000;
+/// The keys of the edge's own in Valkey, which are copies and leases.
+const OWN: &[u8] = edge::tiers::OWN_PREFIX.as_bytes();
+
+/// Replays all of it. Must run on a thread without an event loop of tokio's,
+/// which would hold back futures that it does not know.
+///
+/// # Errors
+/// The traffic is too long to be judged.
+pub fn replay(traffic: &Rc<Traffic>, setup: &Setup, bar: &ProgressBar) -> Result<Report> {
+    let first_ms = traffic.requests.first().map_or(0, |first| first.time_ms);
+    let world = World::new(setup.seed, START_MS);
+    let observed = Rc::new(RefCell::new(Observed::new()?));
+    let stores = Rc::new(Stores::new(Box::new(counting(&observed))));
+    let model = &setup.model;
+    stores
+        .valkey_capacity
+        .replace(Some(Capacity::new(model.valkey.clone())));
+    stores
+        .postgres_capacity
+        .replace(Some(Capacity::new(model.postgres.clone())));
+    furnish(&stores, traffic);
+    let replay = Rc::new(Replay {
+        world: world.clone(),
+        stores: Rc::clone(&stores),
+        gateways: Rc::default(),
+        nodes: RefCell::default(),
+        traffic: Rc::clone(traffic),
+        flows: flows(traffic),
+        setup: setup.clone(),
+        first_ms,
+        observed: Rc::clone(&observed),
+        truth: RefCell::default(),
+        failure: RefCell::default(),
+        bar: bar.clone(),
+    });
+    replay.start_gateways();
+    for fault in &setup.faults {
+        replay.schedule(*fault);
+    }
+    world.spawn(clients(Rc::clone(&replay)));
+    world.run_until(u64::MAX);
+    if let Some(error) = replay.failure.take() {
+        return Err(error);
+    }
+    drop(replay);
+    // Its watcher counts as well.
+    *stores.watch.borrow_mut() = Box::new(|_, _| {});
+    let observed = observed.replace(Observed::new()?);
+    let capacity = |cell: &RefCell<Option<Capacity>>| cell.take().context("a store is gone");
+    let (valkey, postgres) = (
+        capacity(&stores.valkey_capacity)?,
+        capacity(&stores.postgres_capacity)?,
+    );
+    observed.report(traffic, setup, &valkey, &postgres)
+}
+
+/// What reaches the stores, when it does.
+fn counting(observed: &Rc<RefCell<Observed>>) -> impl FnMut(&Stores, u64) + 'static {
+    let observed = Rc::clone(observed);
+    let (mut commands, mut statements) = (0, 0);
+    move |stores, now_us| {
+        let all = (
+            stores.valkey.borrow().commands(),
+            stores.postgres.borrow().statements(),
+        );
+        let more = (all.0 - commands, all.1 - statements);
+        (commands, statements) = all;
+        observed
+            .borrow_mut()
+            .reached(now_us - START_MS * 1000, more.0, more.1);
+    }
+}
+
+/// The sample's products, and all that the traffic takes to be there.
+fn furnish(stores: &Stores, traffic: &Traffic) {
+    let mut valkey = stores.valkey.borrow_mut();
+    let mut postgres = stores.postgres.borrow_mut();
+    for product in sample::products() {
+        postgres.put_product(product, START_MS);
+    }
+    for thing in call::stored(traffic) {
+        if let Some(key) = thing.valkey_key() {
+            valkey.set(&key, thing.content.to_string().as_bytes(), None, START_MS);
+            continue;
+        }
+        if matches!(thing.kind, Kind::Profile | Kind::Orders | Kind::Returns) {
+            if postgres.profile(thing.key).is_none() {
+                postgres.put_user(thing.key, START_MS);
+            }
+            if thing.kind == Kind::Profile {
+                let preferences = thing.content.to_string();
+                postgres.set_preferences(thing.key, &preferences, START_MS);
+            }
+        }
+    }
+    // Who orders for the first time is somebody.
+    for request in &traffic.requests {
+        let key = traffic.key(request);
+        let writes = matches!(
+            request.operation,
+            Operation::CreateOrder | Operation::CreateReturn
+        );
+        if writes && postgres.profile(key).is_none() {
+            postgres.put_user(key, START_MS);
+        }
+    }
+}
+
+/// The requests of each flow, in their order.
+fn flows(traffic: &Traffic) -> HashMap<Number, Vec<usize>, FxBuildHasher> {
+    let mut flows: HashMap<Number, Vec<usize>, FxBuildHasher> = HashMap::default();
+    for (index, request) in traffic.requests.iter().enumerate() {
+        if request.flow != 0 {
+            flows.entry(request.flow).or_default().push(index);
+        }
+    }
+    flows
+}
+
+struct Replay {
+    world: World,
+    stores: Rc<Stores>,
+    gateways: Rc<RefCell<Vec<Gateway>>>,
+    /// By place and number.
+    nodes: RefCell<HashMap<(usize, u32), Rc<Node>, FxBuildHasher>>,
+    traffic: Rc<Traffic>,
+    flows: HashMap<Number, Vec<usize>, FxBuildHasher>,
+    setup: Setup,
+    first_ms: u64,
+    observed: Rc<RefCell<Observed>>,
+    truth: RefCell<Truth>,
+    /// What went wrong with the counting.
+    failure: RefCell<Option<anyhow::Error>>,
+    bar: ProgressBar,
+}
+
+/// One isolate.
+struct Node {
+    place: Place,
+    isolate: Rc<Isolate>,
+    /// Of all that ever began.
+    number: u64,
+    began_ms: u64,
+    asked_ms: Cell<u64>,
+    /// Until when it computes, in µs: it does one thing at a time.
+    busy_until_us: Cell<u64>,
+}
+
+/// Sends every request when its time has come.
+async fn clients(replay: Rc<Replay>) {
+    for (index, request) in replay.traffic.requests.iter().enumerate() {
+        replay.until(request.time_ms).await;
+        let here = Rc::clone(&replay);
+        if request.flow == 0 {
+            replay.world.spawn(async move {
+                here.send(index).await;
+            });
+        } else if replay.flows.get(&request.flow).and_then(|all| all.first()) == Some(&index) {
+            let flow = request.flow;
+            replay.world.spawn(async move { here.follow(flow).await });
+        }
+    }
+}
+
+impl Replay {
+    /// Since the first request, in µs.
+    fn now_us(&self) -> u64 {
+        self.world.now_us() - START_MS * 1000
+    }
+
+    /// Waits for a time of the traffic.
+    async fn until(&self, time_ms: u64) {
+        let at_us = (time_ms - self.first_ms) * 1000;
+        let now_us = self.now_us();
+        if at_us > now_us {
+            self.world.sleep_us(at_us - now_us).await;
+        }
+    }
+
+    /// A voice query, from its first request to its last answer.
+    async fn follow(&self, flow: Number) {
+        let began_us = self.now_us();
+        let mut waited_us = 0;
+        for index in self.flows.get(&flow).into_iter().flatten() {
+            let Some(request) = self.traffic.requests.get(*index) else {
+                continue;
+            };
+            // The time that its client took is not the edge's.
+            let done_us = self.now_us();
+            self.until(request.time_ms).await;
+            waited_us += self.now_us() - done_us;
+            self.send(*index).await;
+        }
+        let took_us = self.now_us() - began_us - waited_us;
+        self.note(|observed| observed.flow(took_us));
+    }
+
+    async fn send(&self, index: usize) {
+        let Some(request) = self.traffic.requests.get(index) else {
+            return;
+        };
+        let sent_us = self.now_us();
+        let effect = request.operation.effect();
+        let turn = if effect == Effect::Write {
+            self.truth.borrow_mut().begin(request.thing(), sent_us)
+        } else {
+            0
+        };
+        let (node, is_new) = self.node_of(request);
+        let edge = &self.setup.model.edge;
+        if is_new {
+            self.compute(&node, &edge.start_us).await;
+        }
+        self.compute(&node, &edge.floor_us).await;
+        let asked = asked(&Call::of(&self.traffic, request, turn));
+        let response = answer(node.place.clone(), Rc::clone(&node.isolate), asked).await;
+        let cache_status = header(&response, "Cache-Status");
+        let more_us = match tier(cache_status) {
+            _ if matches!(effect, Effect::Write | Effect::Touch | Effect::Delete) => {
+                Some(&edge.write_us)
+            }
+            Some(Tier::L1) => Some(&edge.l1_us),
+            Some(Tier::L3) if request.operation.has_l3() => Some(&edge.l3_us),
+            Some(_) => Some(&edge.l2_us),
+            None => None,
+        };
+        if let Some(more_us) = more_us {
+            self.compute(&node, more_us).await;
+        }
+        self.judge(request, &node, (sent_us, turn), &response);
+    }
+
+    fn judge(
+        &self,
+        request: &Request,
+        node: &Node,
+        (sent_us, turn): (u64, Turn),
+        response: &route::Response,
+    ) {
+        let done_us = self.now_us();
+        let thing = request.thing();
+        let is_good = (200..300).contains(&response.status);
+        if turn > 0 && is_good {
+            self.truth.borrow_mut().acknowledge(thing, turn, done_us);
+        }
+        let is_read = request.operation.effect() == Effect::Read;
+        let seen = shown(&response.body).filter(|_| is_read && is_good);
+        let answer = Answer {
+            sent_us,
+            done_us,
+            status: Some(response.status),
+            cache_status: header(response, "Cache-Status"),
+            behind_us: seen.map(|turn| self.truth.borrow().behind_us(thing, turn, sent_us)),
+        };
+        self.note(|observed| {
+            if is_read {
+                let at_ms = sent_us / 1000;
+                observed
+                    .reads
+                    .push(node.number, thing, at_ms, response.body.len());
+            }
+            observed.answered(request, &answer)
+        });
+        self.bar.inc(1);
+    }
+
+    fn note(&self, count: impl FnOnce(&mut Observed) -> Result<()>) {
+        if let Err(error) = count(&mut self.observed.borrow_mut()) {
+            self.failure.borrow_mut().get_or_insert(error);
+        }
+    }
+
+    /// Waits until an isolate has computed for as long as is drawn.
+    async fn compute(&self, node: &Node, times: &Times) {
+        let us = self.world.draw(|dice| times.draw(dice));
+        let now_us = self.world.now_us();
+        let done_us = node.busy_until_us.get().max(now_us) + us;
+        node.busy_until_us.set(done_us);
+        if done_us > now_us {
+            self.world.sleep_us(done_us - now_us).await;
+        }
+    }
+
+    /// The isolate that a request comes to; true: it begins with it.
+    fn node_of(&self, request: &Request) -> (Rc<Node>, bool) {
+        let client = stable(self.traffic.clients.name(request.client));
+        let place = self.place_of(request, client);
+        let isolates = &self.setup.model.isolates;
+        let slot = (place, (client >> 32) as u32 % isolates.per_place);
+        let now_ms = self.world.now_ms();
+        let mut nodes = self.nodes.borrow_mut();
+        let living = nodes.get(&slot).filter(|node| {
+            now_ms < node.asked_ms.get() + isolates.idle_ms
+                && now_ms < node.began_ms + isolates.life_ms
+        });
+        if let Some(node) = living {
+            node.asked_ms.set(now_ms);
+            return (Rc::clone(node), false);
+        }
+        let mut observed = self.observed.borrow_mut();
+        observed.births += 1;
+        let node = Rc::new(Node {
+            place: self.place(place),
+            isolate: Rc::new(Isolate::new(self.setup.settings.clone())),
+            number: observed.births,
+            began_ms: now_ms,
+            asked_ms: Cell::new(now_ms),
+            busy_until_us: Cell::default(),
+        });
+        nodes.insert(slot, Rc::clone(&node));
+        (node, true)
+    }
+
+    /// As recorded, or else any, by weight, and always the same for a client.
+    fn place_of(&self, request: &Request, client: u64) -> usize {
+        let places = &self.setup.model.places;
+        let name = self.traffic.places.name(request.place);
+        if let Some(place) = places.iter().position(|place| place.name == name) {
+            return place;
+        }
+        let all: u64 = places.iter().map(|place| u64::from(place.weight)).sum();
+        let mut drawn = client % all.max(1);
+        for (number, place) in places.iter().enumerate() {
+            match drawn.checked_sub(u64::from(place.weight)) {
+                Some(left) => drawn = left,
+                None => return number,
+            }
+        }
+        0
+    }
+
+    fn place(&self, number: usize) -> Place {
+        let model = &self.setup.model;
+        let way = model
+            .places
+            .get(number)
+            .map(|place| place.way)
+            .unwrap_or_default();
+        let mut place = Place::new(&self.world, &self.stores);
+        place.gateways = Rc::clone(&self.gateways);
+        place.way = way;
+        place.way_to_gateways = way;
+        place.way_to_hyperdrive =
+            (self.setup.mode == Mode::Hyperdrive).then_some(model.hyperdrive_way);
+        place
+    }
+
+    fn start_gateways(&self) {
+        let gateway = |_| {
+            let mut place = Place::new(&self.world, &self.stores);
+            place.kept = Some(Rc::default());
+            place.way = self.setup.model.gateway_way;
+            Gateway {
+                place,
+                isolate: Rc::new(Isolate::of_gateway(&self.setup.settings)),
+            }
+        };
+        self.gateways
+            .replace((0..self.setup.gateways()).map(gateway).collect());
+    }
+
+    fn schedule(self: &Rc<Self>, fault: Fault) {
+        let replay = Rc::clone(self);
+        let from_us = START_MS * 1000 + fault.from_ms * 1000;
+        self.world.at(from_us, move || replay.begin(fault));
+    }
+
+    fn begin(self: &Rc<Self>, fault: Fault) {
+        let to = match fault.what {
+            What::Cold => return self.go_cold(),
+            What::Valkey => To::Valkey,
+            What::Postgres => To::Postgres,
+        };
+        let set = move |stores: &Stores, is_refused| {
+            let weather = match to {
+                To::Valkey => &stores.to_valkey,
+                To::Postgres => &stores.to_postgres,
+            };
+            weather.set(Weather {
+                is_refused,
+                ..weather.get()
+            });
+        };
+        set(&self.stores, true);
+        self.stores.break_all(to);
+        let stores = Rc::clone(&self.stores);
+        let until_us = self.world.now_us() + fault.for_ms * 1000;
+        self.world.at(until_us, move || set(&stores, false));
+    }
+
+    fn go_cold(&self) {
+        self.nodes.borrow_mut().clear();
+        self.start_gateways();
+        let now_ms = self.world.now_ms();
+        let mut valkey = self.stores.valkey.borrow_mut();
+        for key in valkey.keys(now_ms) {
+            if let Ok(key) = std::str::from_utf8(&key)
+                && key.as_bytes().starts_with(OWN)
+            {
+                valkey.delete(key, now_ms);
+            }
+        }
+    }
+}
+
+/// The same on every machine.
+fn stable(name: &str) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(name)
+}
+
+fn asked(call: &Call) -> route::Request {
+    let (path, query) = call.target.split_once('?').unwrap_or((&call.target, ""));
+    route::Request {
+        method: call.method.name().to_owned(),
+        path: path.to_owned(),
+        query: query.to_owned(),
+        content_type: call.body.as_ref().map(|_| "application/json".to_owned()),
+        body: Some(
+            call.body
+                .as_ref()
+                .map_or_else(Bytes::new, |body| Bytes::from(body.clone())),
+        ),
+        ..route::Request::default()
+    }
+}
+
+fn header<'a>(response: &'a route::Response, name: &str) -> &'a str {
+    let found = response.headers.iter().find(|(header, _)| *header == name);
+    found.map_or("", |(_, value)| value.as_str())
+}

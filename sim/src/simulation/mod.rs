@@ -1,0 +1,51 @@
+//! Replays traffic through the tiers in virtual time, and says what came of it.
+//!
+//! - [`setup`] is what is asked: settings, model, faults, seed.
+//! - [`full`] is the edge itself, from its routes down to the bytes on its
+//!   connections, in many isolates at the points of presence.
+//! - [`faults`] is what breaks, and when.
+//! - [`truth`] knows what was written, and how far behind an answer lies.
+//! - [`bounds`] is what other L1s would have made of the same reads.
+//! - [`observed`] counts, and makes the report.
+//!
+//! The same traffic, setup and seed give the same report, byte for byte.
+
+pub mod bounds;
+pub mod faults;
+pub mod full;
+pub mod observed;
+pub mod setup;
+pub mod truth;
+
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+
+use crate::report::Report;
+use crate::steps;
+use crate::traffic::Traffic;
+use setup::Setup;
+
+/// Replays all of it.
+///
+/// # Errors
+/// The traffic is too long to be judged.
+pub fn replay(traffic: Traffic, setup: Setup) -> Result<Report> {
+    let bar = steps::bar("Replaying in virtual time", traffic.requests.len() as u64);
+    let report = on_a_thread({
+        let bar = bar.clone();
+        move || full::replay(&Rc::new(traffic), &setup, &bar)
+    });
+    bar.finish_and_clear();
+    report
+}
+
+/// Tokio's runtime lets no future be polled as often in a row.
+fn on_a_thread(work: impl FnOnce() -> Result<Report> + Send + 'static) -> Result<Report> {
+    let thread = std::thread::Builder::new().name("simulation".to_owned());
+    thread
+        .spawn(work)
+        .context("the system gives no thread")?
+        .join()
+        .unwrap_or_else(|_| anyhow::bail!("the simulation came to a halt: this is a fault of ours"))
+}

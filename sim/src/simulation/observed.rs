@@ -1,0 +1,247 @@
+//! Counts what is answered in a replay, and makes the report of it.
+//!
+//! Knows operations, tiers and times. Does not know who simulates, nor how.
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
+
+use super::bounds::Reads;
+use super::setup::Setup;
+use crate::cache_status::Tier;
+use crate::operation::{Effect, Operation};
+use crate::report::{Bucket, Report, Row, Staleness, StoreLoad, Timeline};
+use crate::tally::Tallies;
+use crate::traffic::{Request, Traffic};
+use crate::virtual_network::Capacity;
+
+/// Buckets of a timeline in a report: as many as a page can show.
+const BUCKETS_MAX: u64 = 120;
+const STALE_MS_MAX: u64 = 7 * 24 * 3_600_000;
+
+/// One answer.
+pub struct Answer<'a> {
+    pub sent_us: u64,
+    pub done_us: u64,
+    /// None: there was none.
+    pub status: Option<u16>,
+    pub cache_status: &'a str,
+    /// How long it had not been the truth any more; None: that cannot be judged.
+    pub behind_us: Option<u64>,
+}
+
+/// Everything that was counted so far. Times are in µs since the first request.
+pub struct Observed {
+    tallies: Tallies,
+    /// By the second.
+    seconds: Vec<Bucket>,
+    judged: u64,
+    behind_ms: Histogram<u64>,
+    pub reads: Reads,
+    /// Isolates that began.
+    pub births: u64,
+}
+
+impl Observed {
+    /// # Errors
+    /// The bounds of the histogram are wrong.
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            tallies: Tallies::default(),
+            seconds: Vec::new(),
+            judged: 0,
+            behind_ms: Histogram::new_with_bounds(1, STALE_MS_MAX, 3)?,
+            reads: Reads::default(),
+            births: 0,
+        })
+    }
+
+    fn second(&mut self, at_us: u64) -> Option<&mut Bucket> {
+        let second = (at_us / 1_000_000) as usize;
+        if second >= self.seconds.len() {
+            self.seconds.resize(second + 1, Bucket::default());
+        }
+        self.seconds.get_mut(second)
+    }
+
+    /// # Errors
+    /// A histogram cannot be made.
+    pub fn answered(&mut self, request: &Request, answer: &Answer) -> Result<()> {
+        let tally = self.tallies.of(request.operation)?;
+        tally.time(answer.done_us.saturating_sub(answer.sent_us));
+        let errors = tally.errors;
+        let seen = answer.status.map(|status| (status, answer.cache_status));
+        let tier = tally.count(request.operation, seen);
+        let errors = tally.errors - errors;
+        if let Some(bucket) = self.second(answer.sent_us) {
+            bucket.requests += 1;
+            bucket.errors += errors;
+            match tier {
+                Some(Tier::L1) => bucket.l1 += 1,
+                Some(Tier::L2) => bucket.l2 += 1,
+                Some(Tier::L3) => bucket.l3 += 1,
+                None => {}
+            }
+        }
+        if let Some(behind_us) = answer.behind_us
+            && request.operation.effect() == Effect::Read
+        {
+            self.judged += 1;
+            if behind_us > 0 {
+                self.behind_ms.saturating_record(behind_us.div_ceil(1000));
+            }
+        }
+        Ok(())
+    }
+
+    /// A whole voice query took so long.
+    ///
+    /// # Errors
+    /// A histogram cannot be made.
+    pub fn flow(&mut self, us: u64) -> Result<()> {
+        self.tallies.of(Operation::VoiceQuery)?.time(us);
+        Ok(())
+    }
+
+    /// So much more reached the stores at that time.
+    pub fn reached(&mut self, at_us: u64, commands: u64, statements: u64) {
+        if let Some(bucket) = self.second(at_us) {
+            bucket.valkey_commands += commands;
+            bucket.postgres_statements += statements;
+        }
+    }
+
+    /// # Errors
+    /// The reads are too many.
+    pub fn report(
+        self,
+        traffic: &Traffic,
+        setup: &Setup,
+        valkey: &Capacity,
+        postgres: &Capacity,
+    ) -> Result<Report> {
+        let rows = Row::all_of(&self.tallies);
+        let l1: u64 = rows.iter().map(|row| row.l1).sum();
+        let bounds = self.reads.bounds(&setup.settings, l1)?;
+        Ok(Report {
+            conditions: conditions(traffic, setup, self.births),
+            timeline: timeline(&self.seconds),
+            stores: vec![
+                store("Valkey", "commands", &self.seconds, valkey, |bucket| {
+                    bucket.valkey_commands
+                }),
+                store(
+                    "PostgreSQL",
+                    "statements",
+                    &self.seconds,
+                    postgres,
+                    |bucket| bucket.postgres_statements,
+                ),
+            ],
+            staleness: Staleness::of(self.judged, &self.behind_ms),
+            bounds,
+            what_if: Vec::new(),
+            notes: notes(traffic, setup),
+            rows,
+        })
+    }
+}
+
+fn store(
+    name: &str,
+    unit: &str,
+    seconds: &[Bucket],
+    capacity: &Capacity,
+    count: fn(&Bucket) -> u64,
+) -> StoreLoad {
+    // The first of the busiest.
+    let peak = seconds
+        .iter()
+        .map(count)
+        .enumerate()
+        .rev()
+        .max_by_key(|(_, count)| *count);
+    let (second, peak_per_s) = peak.unwrap_or_default();
+    StoreLoad {
+        store: name.to_owned(),
+        unit: unit.to_owned(),
+        total: seconds.iter().map(count).sum(),
+        peak_per_s,
+        peak_at_ms: second as u64 * 1000,
+        connections: capacity.opened,
+        connections_at_once_max: u64::from(capacity.open_max),
+    }
+}
+
+fn timeline(seconds: &[Bucket]) -> Timeline {
+    let bucket_s = (seconds.len() as u64).div_ceil(BUCKETS_MAX).max(1);
+    let buckets = seconds.chunks(bucket_s as usize).map(|seconds| {
+        seconds
+            .iter()
+            .fold(Bucket::default(), |sum, second| Bucket {
+                requests: sum.requests + second.requests,
+                l1: sum.l1 + second.l1,
+                l2: sum.l2 + second.l2,
+                l3: sum.l3 + second.l3,
+                errors: sum.errors + second.errors,
+                valkey_commands: sum.valkey_commands + second.valkey_commands,
+                postgres_statements: sum.postgres_statements + second.postgres_statements,
+            })
+    });
+    Timeline {
+        bucket_ms: bucket_s * 1000,
+        buckets: buckets.collect(),
+    }
+}
+
+fn conditions(traffic: &Traffic, setup: &Setup, births: u64) -> Vec<(String, String)> {
+    let places: Vec<&str> = setup
+        .model
+        .places
+        .iter()
+        .map(|place| place.name.as_str())
+        .collect();
+    let said = setup
+        .said
+        .iter()
+        .map(|setting| (setting.name.clone(), setting.value.clone()));
+    let faults = setup
+        .faults
+        .iter()
+        .map(|fault| ("fault".to_owned(), fault.to_string()));
+    let duration = std::time::Duration::from_millis(traffic.duration_ms());
+    [
+        ("requests", traffic.requests.len().to_string()),
+        ("over", humantime::format_duration(duration).to_string()),
+        ("things", traffic.keys.len().to_string()),
+        ("clients", traffic.clients.len().to_string()),
+        ("back end", setup.mode.name().to_owned()),
+        ("places", places.join(", ")),
+        (
+            "isolates of each place",
+            setup.model.isolates.per_place.to_string(),
+        ),
+        ("isolates begun", births.to_string()),
+        ("seed", setup.seed.to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into_iter()
+    .chain(said)
+    .chain(faults)
+    .collect()
+}
+
+fn notes(traffic: &Traffic, setup: &Setup) -> Vec<String> {
+    let mut notes = vec![
+        "Times are those at the edge: the way between client and edge is not in them.".to_owned(),
+    ];
+    if traffic.places.len() <= 1 {
+        notes.push(
+            "The traffic names no places: clients are spread over the model's by weight."
+                .to_owned(),
+        );
+    }
+    if setup.mode != super::setup::Mode::Gateway {
+        notes.push("Each request opens its own connections to the stores.".to_owned());
+    }
+    notes
+}

@@ -1,0 +1,288 @@
+//! The replay in virtual time against what can be computed by hand, on a world
+//! with one place and no chance in it.
+
+// A test that fails stops.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use anyhow::{Context, Result};
+use edge::settings::Backend;
+use sim::model::{self, Isolates, Model, Place, Times, Way};
+use sim::operation::Operation;
+use sim::report::{Report, Row};
+use sim::simulation;
+use sim::simulation::setup::{Arguments, Mode, Setup};
+use sim::trace;
+use sim::traffic::{Request, Traffic, mapped};
+
+/// One way to the stores.
+const WAY_US: u64 = 10_000;
+const ROUND_TRIP_US: u64 = 2 * WAY_US;
+
+/// Nothing takes time but the way, and what is named here.
+fn model() -> Model {
+    let store = |connect_round_trips, log_in_round_trips| model::Store {
+        service_us: Times::Always(100),
+        workers: 1,
+        connections_max: 100,
+        connect_round_trips,
+        log_in_round_trips,
+        log_in_us: Times::Always(3_000),
+    };
+    Model {
+        places: vec![Place {
+            name: "HERE".to_owned(),
+            weight: 1,
+            way: Way::of(WAY_US, 0),
+        }],
+        isolates: Isolates {
+            per_place: 1,
+            ..Isolates::default()
+        },
+        edge: model::Edge {
+            start_us: Times::Always(0),
+            floor_us: Times::Always(200),
+            l1_us: Times::Always(50),
+            l2_us: Times::Always(400),
+            l3_us: Times::Always(1_000),
+            write_us: Times::Always(500),
+        },
+        valkey: store(1, 0),
+        postgres: store(1, 2),
+        gateway_way: Way::of(0, 0),
+        hyperdrive_way: Way::of(1_000, 0),
+    }
+}
+
+fn setup(mode: Mode, faults: &[&str]) -> Result<Setup> {
+    let faults = faults
+        .iter()
+        .map(|fault| fault.parse())
+        .collect::<Result<_>>()?;
+    let mut setup = Setup::of(Arguments {
+        mode,
+        faults,
+        ..Arguments::default()
+    })?;
+    setup.model = model();
+    Ok(setup)
+}
+
+fn traffic(requests: &[(u64, Operation)]) -> Traffic {
+    let mut traffic = Traffic::default();
+    let key = traffic.keys.number("k");
+    for (time_ms, operation) in requests {
+        traffic.push(Request::new(*time_ms, *operation, key));
+    }
+    traffic
+}
+
+fn row(report: &Report, operation: Operation) -> Result<&Row> {
+    let rows = &report.rows;
+    let found = rows.iter().find(|row| row.operation == operation.name());
+    found.with_context(|| format!("no row for {}", operation.name()))
+}
+
+fn latency_us(mode: Mode, requests: &[(u64, Operation)], of: Operation) -> Result<u64> {
+    let report = simulation::replay(traffic(requests), setup(mode, &[])?)?;
+    Ok(row(&report, of)?.latency.max_us)
+}
+
+/// A histogram has three digits.
+fn assert_about(found_us: u64, expected_us: u64) {
+    assert!(
+        found_us.abs_diff(expected_us) * 1000 <= expected_us,
+        "{found_us} µs, not {expected_us} µs"
+    );
+}
+
+#[test]
+fn a_latency_is_round_trips_and_work() -> Result<()> {
+    use Operation::{Floor, Profile, Session, StoreSession};
+    let floor_us = latency_us(Mode::Direct, &[(0, Floor)], Floor)?;
+    assert_about(floor_us, 200);
+    // TCP, and the log-in together with the commands.
+    let session_us = latency_us(Mode::Direct, &[(0, Session)], Session)?;
+    assert_about(session_us, 200 + 2 * ROUND_TRIP_US + 100 + 400);
+    let written_us = latency_us(Mode::Direct, &[(0, StoreSession)], StoreSession)?;
+    assert_about(written_us, 200 + 2 * ROUND_TRIP_US + 100 + 500);
+    // Valkey first; then TCP, and three for log-in and statement.
+    let profile_us = latency_us(Mode::Direct, &[(0, Profile)], Profile)?;
+    let postgres_us = 4 * ROUND_TRIP_US + 3_000 + 100;
+    assert_about(
+        profile_us,
+        200 + 2 * ROUND_TRIP_US + 100 + postgres_us + 1_000,
+    );
+    Ok(())
+}
+
+#[test]
+fn hyperdrive_logs_in_nearby() -> Result<()> {
+    let profile_us = latency_us(
+        Mode::Hyperdrive,
+        &[(0, Operation::Profile)],
+        Operation::Profile,
+    )?;
+    let near_us = 2 * 1_000;
+    // TCP and log-in nearby, and the statement goes on from there.
+    let postgres_us = 4 * near_us + ROUND_TRIP_US + 3_000 + 100;
+    let expected_us = 200 + 2 * ROUND_TRIP_US + 100 + postgres_us + 1_000;
+    assert_about(profile_us, expected_us);
+    Ok(())
+}
+
+#[test]
+fn a_gateway_that_has_its_connections_costs_one_round_trip() -> Result<()> {
+    let mut traffic = Traffic::default();
+    for user in 0..3 {
+        let key = traffic.keys.number(&format!("u{user}"));
+        traffic.push(Request::new(user * 10_000, Operation::Profile, key));
+    }
+    let mut setup = setup(Mode::Gateway, &[])?;
+    // One of them, so that it has its connections.
+    setup.settings.backend = Backend::Gateway { shards: 1 };
+    let report = simulation::replay(traffic, setup)?;
+    let row = row(&report, Operation::Profile)?;
+    assert_eq!(row.l3, 3);
+    assert_about(row.latency.p50_us, 200 + ROUND_TRIP_US + 2 * 100 + 1_000);
+    Ok(())
+}
+
+#[test]
+fn an_isolate_answers_again_until_its_copy_is_old() -> Result<()> {
+    let requests = [0, 1_000, 20_000].map(|time_ms| (time_ms, Operation::Session));
+    let report = simulation::replay(traffic(&requests), setup(Mode::Direct, &[])?)?;
+    let row = row(&report, Operation::Session)?;
+    assert_eq!((row.l1, row.l2), (1, 2));
+    let [valkey, postgres] = &report.stores[..] else {
+        anyhow::bail!("two stores, not {}", report.stores.len());
+    };
+    assert_eq!((valkey.connections, postgres.connections), (2, 0));
+    Ok(())
+}
+
+#[test]
+fn what_another_isolate_wrote_is_seen_within_the_bound_and_counted_until_then() -> Result<()> {
+    let mut traffic = traffic(&[]);
+    let key = traffic.keys.number("k");
+    let (reader, writer) = (traffic.clients.number("a"), traffic.clients.number("b"));
+    for (time_ms, operation, client) in [
+        (0, Operation::Session, reader),
+        (1_000, Operation::StoreSession, writer),
+        (2_000, Operation::Session, reader),
+        (8_000, Operation::Session, reader),
+    ] {
+        traffic.push(Request {
+            client,
+            ..Request::new(time_ms, operation, key)
+        });
+    }
+    let mut setup = setup(Mode::Direct, &[])?;
+    setup.model.isolates.per_place = 64;
+    let staleness = simulation::replay(traffic, setup)?.staleness;
+    assert_eq!((staleness.answers, staleness.stale), (3, 1));
+    // Acknowledged after two round trips and the work.
+    let acked_ms = 1_000 + (200 + 2 * ROUND_TRIP_US + 100 + 500).div_ceil(1000);
+    assert_eq!(staleness.max_ms, 2_000 - acked_ms + 1);
+    Ok(())
+}
+
+#[test]
+fn an_outage_is_an_error_for_what_only_that_store_knows() -> Result<()> {
+    use Operation::{Floor, Profile, Session};
+    let requests = [(0, Floor), (10_000, Session), (10_000, Profile)];
+    for (fault, of) in [
+        ("valkey@5s+10s", Operation::Session),
+        ("postgres@5s+10s", Operation::Profile),
+    ] {
+        let report = simulation::replay(traffic(&requests), setup(Mode::Direct, &[fault])?)?;
+        for operation in [Session, Profile] {
+            assert_eq!(
+                row(&report, operation)?.errors,
+                u64::from(operation == of),
+                "{fault}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn kept_connections_do_not_outlive_an_outage() -> Result<()> {
+    let requests = [0, 10_000, 20_000].map(|time_ms| (time_ms, Operation::Session));
+    let report = simulation::replay(
+        traffic(&requests),
+        setup(Mode::Gateway, &["valkey@5s+10s"])?,
+    )?;
+    let row = row(&report, Operation::Session)?;
+    assert_eq!((row.errors, row.l2), (1, 2));
+    Ok(())
+}
+
+#[test]
+fn a_cold_start_forgets_copies_and_keeps_the_truth() -> Result<()> {
+    let requests = [0, 1_000, 3_000].map(|time_ms| (time_ms, Operation::Profile));
+    let report = simulation::replay(traffic(&requests), setup(Mode::Direct, &["cold@2s"])?)?;
+    let row = row(&report, Operation::Profile)?;
+    assert_eq!((row.l1, row.l2, row.l3), (1, 0, 2));
+    Ok(())
+}
+
+#[test]
+fn more_connections_than_postgresql_has_are_refused() -> Result<()> {
+    let mut traffic = Traffic::default();
+    for user in 0..20 {
+        let key = traffic.keys.number(&format!("u{user}"));
+        traffic.push(Request::new(0, Operation::Profile, key));
+    }
+    let mut setup = setup(Mode::Direct, &[])?;
+    setup.model.postgres.connections_max = 15;
+    let report = simulation::replay(traffic, setup)?;
+    let row = row(&report, Operation::Profile)?;
+    assert_eq!((row.l3, row.errors), (15, 5));
+    assert_eq!(report.stores[1].connections_at_once_max, 20);
+    Ok(())
+}
+
+#[test]
+fn a_voice_query_is_as_long_as_its_requests_one_after_the_other() -> Result<()> {
+    let mut traffic = Traffic::default();
+    let key = traffic.keys.number("k");
+    for operation in [Operation::Session, Operation::Conversation] {
+        traffic.push(Request {
+            flow: 1,
+            ..Request::new(5_000, operation, key)
+        });
+    }
+    let report = simulation::replay(traffic, setup(Mode::Direct, &[])?)?;
+    let each_us = 200 + 2 * ROUND_TRIP_US + 100 + 400;
+    assert_about(
+        row(&report, Operation::VoiceQuery)?.latency.max_us,
+        2 * each_us,
+    );
+    assert_about(
+        row(&report, Operation::Conversation)?.latency.max_us,
+        each_us,
+    );
+    Ok(())
+}
+
+#[test]
+fn the_same_seed_gives_the_same_report_and_another_one_another() -> Result<()> {
+    let traffic = || Ok::<_, anyhow::Error>(mapped::traffic(&trace::excerpt()?, 300));
+    let report = |seed| {
+        let setup = Setup::of(Arguments {
+            seed,
+            mode: Mode::Gateway,
+            ..Arguments::default()
+        })?;
+        Ok::<_, anyhow::Error>(serde_json::to_string(&simulation::replay(
+            traffic()?,
+            setup,
+        )?)?)
+    };
+    assert_eq!(report(1)?, report(1)?);
+    assert_ne!(report(1)?, report(2)?);
+    let read: Report = serde_json::from_str(&report(1)?)?;
+    assert_eq!(serde_json::to_string(&read)?, report(1)?);
+    Ok(())
+}
