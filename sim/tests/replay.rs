@@ -208,12 +208,12 @@ fn an_outage_is_an_error_for_what_only_that_store_knows() -> Result<()> {
 
 #[test]
 fn kept_connections_do_not_outlive_an_outage() -> Result<()> {
-    let requests = [0, 10_000, 20_000].map(|time_ms| (time_ms, Operation::Session));
+    let requests = [0, 10_000, 20_000].map(|time_ms| (time_ms, Operation::Generic));
     let report = simulation::replay(
         traffic(&requests),
         setup(Mode::Gateway, &["valkey@5s+10s"])?,
     )?;
-    let row = row(&report, Operation::Session)?;
+    let row = row(&report, Operation::Generic)?;
     assert_eq!((row.errors, row.l2), (1, 2));
     Ok(())
 }
