@@ -11,7 +11,8 @@
 //! - [`trace`] → [`traffic`] → [`load`] → [`tally`] → [`report`]: recorded keys,
 //!   as requests to the API, fired at an edge, counted, and judged in a table.
 //! - [`model`]: what a simulation takes the world to be.
-//! - [`simulation`]: traffic through the same tiers, in virtual time.
+//! - [`simulation`]: traffic through the same tiers, in virtual time;
+//!   [`sweep`] does that for many settings, [`check`] is for CI.
 //! - [`caches`] → [`study`]: what cache policies make of recorded keys, in a
 //!   table beside what no policy can beat.
 //! - [`tables`]: how both tables look.
@@ -24,6 +25,7 @@ pub mod cache_status;
 pub mod caches;
 pub mod certificate;
 pub mod chaos;
+pub mod check;
 pub mod checkout;
 pub mod child;
 pub mod database;
@@ -40,6 +42,7 @@ pub mod simulation;
 pub mod steps;
 pub mod stores;
 pub mod study;
+pub mod sweep;
 pub mod tables;
 pub mod tally;
 pub mod trace;

@@ -14,13 +14,16 @@ use serde_json::{Value, json};
 use sim::chaos::campaign::{self, Plan};
 use sim::chaos::oracle::Thing;
 use sim::chaos::{Size, shrink};
+use sim::check::Targets;
 use sim::dev::{self, Load, Options};
 use sim::load::Edge;
+use sim::report::Report;
 use sim::simulation::setup::{self, Setup};
 use sim::stores::{Data, Stores};
 use sim::study::{self, CurveOptions, Subject};
 use sim::trace::Format;
-use sim::{certificate, chaos, checkout, database, schema, simulation, traffic};
+use sim::traffic::Traffic;
+use sim::{certificate, chaos, check, checkout, database, schema, simulation, sweep, traffic};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -126,16 +129,30 @@ enum Command {
     },
     /// Replay traffic through the tiers in virtual time: does it meet its targets, and at what load?
     Replay {
-        /// Traffic (.ndjson, .ndjson.zst), or a recorded trace of keys, which is mapped onto the API
-        traffic: PathBuf,
-        /// How a trace of keys is written [default: as its name says]
-        #[arg(long)]
-        format: Option<Format>,
+        #[command(flatten)]
+        what: What,
         #[command(flatten)]
         arguments: setup::Arguments,
         /// For machines; the same for any number of threads
         #[arg(long)]
         json: bool,
+    },
+    /// Replay traffic under many settings: which are better, and for what?
+    Sweep {
+        #[command(flatten)]
+        what: What,
+        #[command(flatten)]
+        arguments: sweep::Arguments,
+        /// For machines; the same for any number of threads
+        #[arg(long)]
+        json: bool,
+    },
+    /// Whether a report meets its latency targets; exit code 1 if not
+    Check {
+        /// What `sim replay --json` or `sim load --json` wrote; - reads it from stdin
+        report: PathBuf,
+        #[command(flatten)]
+        targets: Targets,
     },
     /// Replay recorded traffic against a running edge and print the table
     ReplaySample {
@@ -223,26 +240,63 @@ async fn run(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Replay {
-            traffic,
-            format,
+            what,
             arguments,
             json,
         } => {
             let setup = Setup::of(arguments)?;
-            let traffic = traffic::open(&traffic, format)?;
-            eprint!("{}", traffic.oddities);
-            let report = simulation::replay(traffic, setup)?;
-            match json {
-                true => println!("{}", serde_json::to_string_pretty(&report)?),
-                false => print!("{report}"),
+            show(&simulation::replay(what.open()?, setup)?, json)
+        }
+        Command::Sweep {
+            what,
+            arguments,
+            json,
+        } => show(&sweep::sweep(what.open()?, &arguments)?, json),
+        Command::Check { report, targets } => {
+            let missed = check::missed(&Report::open(&report)?, &targets)?;
+            for sentence in &missed {
+                println!("{sentence}");
             }
-            Ok(ExitCode::SUCCESS)
+            match missed.is_empty() {
+                true => {
+                    println!("All targets are met.");
+                    Ok(ExitCode::SUCCESS)
+                }
+                false => Ok(ExitCode::FAILURE),
+            }
         }
         Command::ReplaySample { url, load } => {
             dev::replay_sample(&Edge::at(&url), load).await?;
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Traffic that is replayed.
+#[derive(clap::Args)]
+struct What {
+    /// Traffic (.ndjson, .ndjson.zst), or a recorded trace of keys, which is mapped onto the API
+    traffic: PathBuf,
+    /// How a trace of keys is written [default: as its name says]
+    #[arg(long)]
+    format: Option<Format>,
+}
+
+impl What {
+    /// Says what was odd about it.
+    fn open(&self) -> Result<Traffic> {
+        let traffic = traffic::open(&self.traffic, self.format)?;
+        eprint!("{}", traffic.oddities);
+        Ok(traffic)
+    }
+}
+
+fn show(report: &Report, json: bool) -> Result<ExitCode> {
+    match json {
+        true => println!("{}", serde_json::to_string_pretty(report)?),
+        false => print!("{report}"),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print(report: &impl Display, json: Option<Value>) {

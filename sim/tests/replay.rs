@@ -58,13 +58,12 @@ fn setup(mode: Mode, faults: &[&str]) -> Result<Setup> {
         .iter()
         .map(|fault| fault.parse())
         .collect::<Result<_>>()?;
-    let mut setup = Setup::of(Arguments {
+    let arguments = Arguments {
         mode,
         faults,
         ..Arguments::default()
-    })?;
-    setup.model = model();
-    Ok(setup)
+    };
+    Setup::with_model(arguments, model())
 }
 
 fn traffic(requests: &[(u64, Operation)]) -> Traffic {
@@ -190,10 +189,7 @@ fn what_another_isolate_wrote_is_seen_within_the_bound_and_counted_until_then() 
 fn an_outage_is_an_error_for_what_only_that_store_knows() -> Result<()> {
     use Operation::{Floor, Profile, Session};
     let requests = [(0, Floor), (10_000, Session), (10_000, Profile)];
-    for (fault, of) in [
-        ("valkey@5s+10s", Operation::Session),
-        ("postgres@5s+10s", Operation::Profile),
-    ] {
+    for (fault, of) in [("valkey@5s+10s", Session), ("postgres@5s+10s", Profile)] {
         let report = simulation::replay(traffic(&requests), setup(Mode::Direct, &[fault])?)?;
         for operation in [Session, Profile] {
             assert_eq!(

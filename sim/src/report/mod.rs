@@ -4,6 +4,10 @@
 //! The same traffic, settings and seed give the same report, byte for byte. Knows
 //! how to judge; does not know how the numbers came about.
 
+use std::path::Path;
+use std::{fs, io};
+
+use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
@@ -126,14 +130,37 @@ pub struct Bound {
 pub struct WhatIf {
     /// Settings as in `wrangler.toml`, and what else differs; empty: as it is.
     pub settings: Vec<(String, String)>,
+    /// Part of the answers that a tier gave, 0…1.
     pub l1_share: f64,
+    /// Operations that miss their target at p95.
+    pub targets_missed: u64,
+    /// p95 of the operation that is worst, as a part of its target.
+    pub worst: f64,
     pub voice_p95_us: u64,
+    pub errors: u64,
     pub postgres_peak_per_s: u64,
     pub valkey_peak_per_s: u64,
     pub stale_share: f64,
     pub stale_max_ms: u64,
-    /// No other line is better in everything.
+    /// No other line is at least as good in everything and better in something.
     pub is_on_front: bool,
+}
+
+impl Report {
+    /// Reads one that was written as JSON; `-` is stdin.
+    ///
+    /// # Errors
+    /// It cannot be read, or is none.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = path.display();
+        let text = match path.to_str() {
+            Some("-") => io::read_to_string(io::stdin()),
+            _ => fs::read_to_string(path),
+        };
+        let text = text.with_context(|| format!("cannot read the report {name}"))?;
+        serde_json::from_str(&text)
+            .with_context(|| format!("{name} is no report as --json writes it"))
+    }
 }
 
 impl Row {
@@ -220,8 +247,6 @@ impl Staleness {
 
 #[cfg(test)]
 mod tests {
-    use anyhow::Result;
-
     use super::*;
 
     fn tally(latencies_ms: &[u64]) -> Result<Tally> {

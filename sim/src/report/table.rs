@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 
 use comfy_table::{Cell, CellAlignment, Color};
 
-use super::{Latency, Report, Row, Staleness};
+use super::{Latency, Report, Row, Staleness, WhatIf};
 use crate::load::Outcome;
 use crate::operation::Operation;
 use crate::tables;
@@ -140,6 +140,9 @@ impl fmt::Display for Report {
                 bounds.collect::<Vec<_>>().join("; ")
             )?;
         }
+        if !self.what_if.is_empty() {
+            writeln!(formatter, "\n{}\n", what_if(&self.what_if))?;
+        }
         for (name, value) in &self.conditions {
             writeln!(formatter, "  {name}: {value}")?;
         }
@@ -148,6 +151,52 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
+}
+
+/// The same traffic under other settings.
+fn what_if(lines: &[WhatIf]) -> String {
+    let names: Vec<&str> = lines.first().map_or_else(Vec::new, |line| {
+        line.settings
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect()
+    });
+    let numbers = [
+        "L1 %",
+        "missed",
+        "worst",
+        "voice p95 ms",
+        "errors",
+        "PostgreSQL/s",
+        "Valkey/s",
+        "stale %",
+        "front",
+    ];
+    let mut table = tables::begun(names.iter().copied().chain(numbers));
+    for line in lines {
+        let settings = line.settings.iter().map(|(_, value)| value.clone());
+        let numbers = [
+            format!("{:.1}", line.l1_share * 100.0),
+            line.targets_missed.to_string(),
+            format!("{:.2} ×", line.worst),
+            format!("{:.1}", line.voice_p95_us as f64 / 1000.0),
+            line.errors.to_string(),
+            line.postgres_peak_per_s.to_string(),
+            line.valkey_peak_per_s.to_string(),
+            format!("{:.1}", line.stale_share * 100.0),
+            if line.is_on_front { "yes" } else { "" }.to_owned(),
+        ];
+        table.add_row(settings.chain(numbers));
+    }
+    for column in table.column_iter_mut() {
+        if column.index >= names.len() {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    format!(
+        "{}\nworst: p95 of the operation that is furthest from its target, as a multiple of it.",
+        table.trim_fmt()
+    )
 }
 
 /// What a reader has to know to read the table right.

@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -41,7 +42,7 @@ const OWN: &[u8] = edge::tiers::OWN_PREFIX.as_bytes();
 ///
 /// # Errors
 /// The traffic is too long to be judged.
-pub fn replay(traffic: &Rc<Traffic>, setup: &Setup, bar: &ProgressBar) -> Result<Report> {
+pub fn replay(traffic: &Arc<Traffic>, setup: &Setup, bar: &ProgressBar) -> Result<Report> {
     let first_ms = traffic.requests.first().map_or(0, |first| first.time_ms);
     let world = World::new(setup.seed, START_MS);
     let observed = Rc::new(RefCell::new(Observed::new()?));
@@ -59,7 +60,7 @@ pub fn replay(traffic: &Rc<Traffic>, setup: &Setup, bar: &ProgressBar) -> Result
         stores: Rc::clone(&stores),
         gateways: Rc::default(),
         nodes: RefCell::default(),
-        traffic: Rc::clone(traffic),
+        traffic: Arc::clone(traffic),
         flows: flows(traffic),
         setup: setup.clone(),
         first_ms,
@@ -158,7 +159,7 @@ struct Replay {
     gateways: Rc<RefCell<Vec<Gateway>>>,
     /// By place and number.
     nodes: RefCell<HashMap<(usize, u32), Rc<Node>, FxBuildHasher>>,
-    traffic: Rc<Traffic>,
+    traffic: Arc<Traffic>,
     flows: HashMap<Number, Vec<usize>, FxBuildHasher>,
     setup: Setup,
     first_ms: u64,

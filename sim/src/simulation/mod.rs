@@ -17,9 +17,10 @@ pub mod observed;
 pub mod setup;
 pub mod truth;
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use rayon::prelude::*;
 
 use crate::report::Report;
 use crate::steps;
@@ -34,10 +35,27 @@ pub fn replay(traffic: Traffic, setup: Setup) -> Result<Report> {
     let bar = steps::bar("Replaying in virtual time", traffic.requests.len() as u64);
     let report = on_a_thread({
         let bar = bar.clone();
-        move || full::replay(&Rc::new(traffic), &setup, &bar)
+        move || full::replay(&Arc::new(traffic), &setup, &bar)
     });
     bar.finish_and_clear();
     report
+}
+
+/// Replays it under each setup, as many at a time as there are cores; the reports
+/// in the order of the setups.
+///
+/// # Errors
+/// Those of [`replay`].
+pub fn replay_all(traffic: Traffic, setups: &[Setup]) -> Result<Vec<Report>> {
+    let all = traffic.requests.len() as u64 * setups.len() as u64;
+    let bar = steps::bar("Replaying in virtual time", all);
+    let traffic = Arc::new(traffic);
+    let reports = setups
+        .par_iter()
+        .map(|setup| full::replay(&traffic, setup, &bar))
+        .collect();
+    bar.finish_and_clear();
+    reports
 }
 
 /// Tokio's runtime lets no future be polled as often in a row.

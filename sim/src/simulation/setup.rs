@@ -105,10 +105,16 @@ impl Setup {
     /// # Errors
     /// A setting, the model or a fault cannot be.
     pub fn of(arguments: Arguments) -> Result<Self> {
-        let mut model = match &arguments.model {
+        let model = match &arguments.model {
             Some(path) => Model::open(path)?,
             None => Model::default(),
         };
+        Self::with_model(arguments, model)
+    }
+
+    /// # Errors
+    /// A setting or a fault cannot be.
+    pub fn with_model(arguments: Arguments, mut model: Model) -> Result<Self> {
         if let Some(isolates) = arguments.isolates {
             ensure!(isolates > 0, "--isolates must be at least 1");
             model.isolates.per_place = isolates;
