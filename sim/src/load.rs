@@ -20,6 +20,7 @@ use indicatif::ProgressBar;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::cache_status::tier;
 use crate::operation::{Method, Operation};
 use crate::steps;
 use crate::tally::{Tallies, Tally};
@@ -235,10 +236,12 @@ async fn send(edge: &Edge, request: &Asked, call: &Call, tally: &mut Tally) -> O
     let answer = edge.send(call).await;
     tally.time(us_since(started));
     let errors = tally.errors;
-    let seen = answer
+    let status = answer.as_ref().ok().map(|answer| answer.status.as_u16());
+    let tier = answer
         .as_ref()
-        .map(|answer| (answer.status.as_u16(), answer.cache_status.as_str()));
-    tally.count(request.operation, seen.ok());
+        .ok()
+        .and_then(|answer| tier(&answer.cache_status));
+    tally.count(request.operation, status, tier);
     (tally.errors > errors).then(|| match answer {
         Err(error) => format!("{error:#}"),
         Ok(answer) => format!(

@@ -1,13 +1,10 @@
 //! Counts what came back, by operation: who answered, how it went, how long it
-//! took. Knows statuses and `Cache-Status`; does not judge.
+//! took. Knows statuses and tiers; does not judge.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-
-use anyhow::Result;
+use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 
-use crate::cache_status::{Tier, tier};
+use crate::cache_status::Tier;
 use crate::operation::Operation;
 
 const LATENCY_US_MAX: u64 = 60_000_000;
@@ -61,19 +58,24 @@ impl Tally {
         self.latency_us.saturating_record(us);
     }
 
-    /// What came of it; None: no answer at all. The tier that answered.
-    pub fn count(&mut self, operation: Operation, answer: Option<(u16, &str)>) -> Option<Tier> {
-        let Some((status, cache_status)) = answer else {
-            self.errors += 1;
-            return None;
-        };
+    /// What came of it: a status (None: no answer at all), and the tier that
+    /// answered. The tier that counts.
+    pub fn count(
+        &mut self,
+        operation: Operation,
+        status: Option<u16>,
+        tier: Option<Tier>,
+    ) -> Option<Tier> {
         match status {
-            NOT_FOUND if operation == Operation::Floor => {}
-            NOT_FOUND => self.absent += 1,
-            200..=299 | 304 => {}
-            _ => self.errors += 1,
+            Some(NOT_FOUND) if operation == Operation::Floor => {}
+            Some(NOT_FOUND) => self.absent += 1,
+            Some(200..=299 | 304) => {}
+            _ => {
+                self.errors += 1;
+                return None;
+            }
         }
-        let tier = match tier(cache_status)? {
+        let tier = match tier? {
             // No cache had it and Valkey is the truth: then Valkey said so.
             Tier::L3 if !operation.has_l3() => Tier::L2,
             tier => tier,
@@ -89,32 +91,38 @@ impl Tally {
 
 /// Counts of all operations.
 #[derive(Debug, Clone, Default)]
-pub struct Tallies(BTreeMap<Operation, Tally>);
+pub struct Tallies([Option<Box<Tally>>; Operation::ALL.len()]);
 
 impl Tallies {
     /// # Errors
     /// Those of [`Tally::new`].
     pub fn of(&mut self, operation: Operation) -> Result<&mut Tally> {
-        Ok(match self.0.entry(operation) {
-            Entry::Occupied(tally) => tally.into_mut(),
-            Entry::Vacant(place) => place.insert(Tally::new()?),
+        // There is one for each.
+        let place = self
+            .0
+            .get_mut(operation as usize)
+            .context("an operation too many")?;
+        Ok(match place {
+            Some(tally) => tally,
+            None => place.insert(Box::new(Tally::new()?)),
         })
     }
 
     pub fn get(&self, operation: Operation) -> Option<&Tally> {
-        self.0.get(&operation)
+        self.0.get(operation as usize)?.as_deref()
     }
 
     /// In the order of [`Operation::ALL`].
     pub fn iter(&self) -> impl Iterator<Item = (Operation, &Tally)> {
-        self.0.iter().map(|(operation, tally)| (*operation, tally))
+        let all = Operation::ALL.into_iter().zip(&self.0);
+        all.filter_map(|(operation, tally)| Some((operation, tally.as_deref()?)))
     }
 
     /// # Errors
     /// Those of [`Tally::add`].
     pub fn add(&mut self, other: &Self) -> Result<()> {
-        for (operation, tally) in &other.0 {
-            self.of(*operation)?.add(tally)?;
+        for (operation, tally) in other.iter() {
+            self.of(operation)?.add(tally)?;
         }
         Ok(())
     }
@@ -135,13 +143,9 @@ mod tests {
     #[test]
     fn an_answer_no_cache_had_is_postgresqls_or_the_truth_in_valkey() -> Result<()> {
         let mut tally = Tally::new()?;
-        let missed = |status| Some((status, "L2; fwd=miss; stored, L1; fwd=miss"));
-        assert_eq!(
-            tally.count(Operation::Products, missed(200)),
-            Some(Tier::L3)
-        );
-        assert_eq!((tally.l2, tally.l3), (0, 1));
-        assert_eq!(tally.count(Operation::Session, missed(404)), Some(Tier::L2));
+        let mut count = |operation, status| tally.count(operation, Some(status), Some(Tier::L3));
+        assert_eq!(count(Operation::Products, 200), Some(Tier::L3));
+        assert_eq!(count(Operation::Session, 404), Some(Tier::L2));
         assert_eq!((tally.l2, tally.l3, tally.absent), (1, 1, 1));
         Ok(())
     }
@@ -149,9 +153,9 @@ mod tests {
     #[test]
     fn errors_are_counted_whoever_made_them() -> Result<()> {
         let mut tally = Tally::new()?;
-        tally.count(Operation::Session, None);
-        tally.count(Operation::Session, Some((503, "")));
-        tally.count(Operation::Floor, Some((404, "")));
+        tally.count(Operation::Session, None, None);
+        tally.count(Operation::Session, Some(503), None);
+        tally.count(Operation::Floor, Some(404), None);
         assert_eq!((tally.errors, tally.absent), (2, 0));
         Ok(())
     }

@@ -250,8 +250,8 @@ impl Replay {
         self.compute(&node, &edge.floor_us).await;
         let asked = asked(&Call::of(&self.traffic, request, turn));
         let response = answer(node.place.clone(), Rc::clone(&node.isolate), asked).await;
-        let cache_status = header(&response, "Cache-Status");
-        let more_us = match tier(cache_status) {
+        let tier = tier(header(&response, "Cache-Status"));
+        let more_us = match tier {
             _ if matches!(effect, Effect::Write | Effect::Touch | Effect::Delete) => {
                 Some(&edge.write_us)
             }
@@ -263,7 +263,7 @@ impl Replay {
         if let Some(more_us) = more_us {
             self.compute(&node, more_us).await;
         }
-        self.judge(request, &node, (sent_us, turn), &response);
+        self.judge(request, &node, (sent_us, turn), tier, &response);
     }
 
     fn judge(
@@ -271,6 +271,7 @@ impl Replay {
         request: &Request,
         node: &Node,
         (sent_us, turn): (u64, Turn),
+        tier: Option<Tier>,
         response: &route::Response,
     ) {
         let done_us = self.now_us();
@@ -285,7 +286,7 @@ impl Replay {
             sent_us,
             done_us,
             status: Some(response.status),
-            cache_status: header(response, "Cache-Status"),
+            tier,
             behind_us: seen.map(|turn| self.truth.borrow().behind_us(thing, turn, sent_us)),
         };
         self.note(|observed| {

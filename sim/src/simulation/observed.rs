@@ -19,12 +19,13 @@ const BUCKETS_MAX: u64 = 120;
 const STALE_MS_MAX: u64 = 7 * 24 * 3_600_000;
 
 /// One answer.
-pub struct Answer<'a> {
+pub struct Answer {
     pub sent_us: u64,
     pub done_us: u64,
     /// None: there was none.
     pub status: Option<u16>,
-    pub cache_status: &'a str,
+    /// The tier that answered, where one did.
+    pub tier: Option<Tier>,
     /// How long it had not been the truth any more; None: that cannot be judged.
     pub behind_us: Option<u64>,
 }
@@ -69,8 +70,7 @@ impl Observed {
         let tally = self.tallies.of(request.operation)?;
         tally.time(answer.done_us.saturating_sub(answer.sent_us));
         let errors = tally.errors;
-        let seen = answer.status.map(|status| (status, answer.cache_status));
-        let tier = tally.count(request.operation, seen);
+        let tier = tally.count(request.operation, answer.status, answer.tier);
         let errors = tally.errors - errors;
         if let Some(bucket) = self.second(answer.sent_us) {
             bucket.requests += 1;
