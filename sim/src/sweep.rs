@@ -15,7 +15,7 @@ use crate::operation::Operation;
 use crate::report::{Report, WhatIf};
 use crate::simulation;
 use crate::simulation::faults::Fault;
-use crate::simulation::setup::{self, Mode, Setting, Setup};
+use crate::simulation::setup::{self, Level, Mode, Setting, Setup};
 use crate::traffic::Traffic;
 
 /// More than anybody reads, and hours of replays.
@@ -65,6 +65,10 @@ pub struct Arguments {
     /// What breaks: see `sim replay`
     #[arg(long = "fault", value_name = "FAULT")]
     pub faults: Vec<Fault>,
+    /// How much of the edge is run
+    #[arg(long, value_enum, default_value_t)]
+    pub level: Level,
+    /// Another one draws other delays, places and isolates
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
 }
@@ -96,6 +100,7 @@ pub fn sweep(traffic: Traffic, arguments: &Arguments) -> Result<Report> {
                 model: None,
                 isolates: point.isolates,
                 faults: arguments.faults.clone(),
+                level: arguments.level,
                 seed: arguments.seed,
             };
             Setup::with_model(arguments, model.clone())
@@ -330,6 +335,7 @@ mod tests {
                 isolates: vec![1, 8],
                 model: None,
                 faults: Vec::new(),
+                level: Level::Fast,
                 seed: 1,
             })
         };

@@ -26,6 +26,7 @@ use tokio::sync::oneshot;
 
 use crate::backends::{postgres, valkey};
 use crate::model::{self, Way};
+use crate::report::Connections;
 use crate::virtual_time::{TaskId, World};
 
 /// The host names under which the stores are reached.
@@ -66,10 +67,8 @@ pub struct Capacity {
     store: model::Store,
     /// Until when each worker is busy, in µs.
     busy_until_us: Vec<u64>,
-    /// Connections that are open, were opened, and were open at once.
-    pub open: u32,
-    pub opened: u64,
-    pub open_max: u32,
+    open: u32,
+    pub connections: Connections,
 }
 
 impl Capacity {
@@ -78,9 +77,20 @@ impl Capacity {
             busy_until_us: vec![0; store.workers as usize],
             store,
             open: 0,
-            opened: 0,
-            open_max: 0,
+            connections: Connections::default(),
         }
+    }
+
+    /// A connection is opened.
+    fn is_one_too_many(&mut self) -> bool {
+        self.open += 1;
+        let Connections {
+            opened,
+            at_once_max,
+        } = &mut self.connections;
+        *opened += 1;
+        *at_once_max = (*at_once_max).max(u64::from(self.open));
+        self.open > self.store.connections_max
     }
 
     /// When work that comes now is done, in µs.
@@ -485,12 +495,10 @@ impl Host for Place {
         if weather.is_silent && self.world.happens(500) {
             return pending().await;
         }
-        let is_one_too_many = capacity.borrow_mut().as_mut().is_some_and(|capacity| {
-            capacity.open += 1;
-            capacity.opened += 1;
-            capacity.open_max = capacity.open_max.max(capacity.open);
-            capacity.open > capacity.store.connections_max
-        });
+        let is_one_too_many = capacity
+            .borrow_mut()
+            .as_mut()
+            .is_some_and(Capacity::is_one_too_many);
         let connection = Connection {
             world: self.world.clone(),
             stores: Rc::clone(&self.stores),

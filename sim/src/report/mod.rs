@@ -102,6 +102,13 @@ pub struct StoreLoad {
     pub connections_at_once_max: u64,
 }
 
+/// Connections to a store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Connections {
+    pub opened: u64,
+    pub at_once_max: u64,
+}
+
 /// How far answers lay behind the truth.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Staleness {

@@ -6,11 +6,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bytes::Bytes;
 use edge::isolate::Isolate;
 use edge::policy::Kind;
@@ -20,6 +19,7 @@ use rustc_hash::FxBuildHasher;
 
 use super::faults::{Fault, What};
 use super::observed::{Answer, Observed};
+use super::routing::{self, Slot};
 use super::setup::{Mode, Setup};
 use super::truth::{Truth, Turn, shown};
 use crate::cache_status::{Tier, tier};
@@ -82,12 +82,16 @@ pub fn replay(traffic: &Arc<Traffic>, setup: &Setup, bar: &ProgressBar) -> Resul
     // Its watcher counts as well.
     *stores.watch.borrow_mut() = Box::new(|_, _| {});
     let observed = observed.replace(Observed::new()?);
-    let capacity = |cell: &RefCell<Option<Capacity>>| cell.take().context("a store is gone");
-    let (valkey, postgres) = (
-        capacity(&stores.valkey_capacity)?,
-        capacity(&stores.postgres_capacity)?,
-    );
-    observed.report(traffic, setup, &valkey, &postgres)
+    let connections = |capacity: &RefCell<Option<Capacity>>| {
+        let capacity = capacity.borrow();
+        capacity
+            .as_ref()
+            .map(|capacity| capacity.connections)
+            .unwrap_or_default()
+    };
+    let valkey = connections(&stores.valkey_capacity);
+    let postgres = connections(&stores.postgres_capacity);
+    observed.report(traffic, setup, valkey, postgres)
 }
 
 /// What reaches the stores, when it does.
@@ -158,7 +162,7 @@ struct Replay {
     stores: Rc<Stores>,
     gateways: Rc<RefCell<Vec<Gateway>>>,
     /// By place and number.
-    nodes: RefCell<HashMap<(usize, u32), Rc<Node>, FxBuildHasher>>,
+    nodes: RefCell<HashMap<Slot, Rc<Node>, FxBuildHasher>>,
     traffic: Arc<Traffic>,
     flows: HashMap<Number, Vec<usize>, FxBuildHasher>,
     setup: Setup,
@@ -320,10 +324,8 @@ impl Replay {
 
     /// The isolate that a request comes to; true: it begins with it.
     fn node_of(&self, request: &Request) -> (Rc<Node>, bool) {
-        let client = stable(self.traffic.clients.name(request.client));
-        let place = self.place_of(request, client);
+        let slot = routing::slot(&self.setup.model, &self.traffic, request);
         let isolates = &self.setup.model.isolates;
-        let slot = (place, (client >> 32) as u32 % isolates.per_place);
         let now_ms = self.world.now_ms();
         let mut nodes = self.nodes.borrow_mut();
         let living = nodes.get(&slot).filter(|node| {
@@ -337,7 +339,7 @@ impl Replay {
         let mut observed = self.observed.borrow_mut();
         observed.births += 1;
         let node = Rc::new(Node {
-            place: self.place(place),
+            place: self.place(slot.0),
             isolate: Rc::new(Isolate::new(self.setup.settings.clone())),
             number: observed.births,
             began_ms: now_ms,
@@ -346,24 +348,6 @@ impl Replay {
         });
         nodes.insert(slot, Rc::clone(&node));
         (node, true)
-    }
-
-    /// As recorded, or else any, by weight, and always the same for a client.
-    fn place_of(&self, request: &Request, client: u64) -> usize {
-        let places = &self.setup.model.places;
-        let name = self.traffic.places.name(request.place);
-        if let Some(place) = places.iter().position(|place| place.name == name) {
-            return place;
-        }
-        let all: u64 = places.iter().map(|place| u64::from(place.weight)).sum();
-        let mut drawn = client % all.max(1);
-        for (number, place) in places.iter().enumerate() {
-            match drawn.checked_sub(u64::from(place.weight)) {
-                Some(left) => drawn = left,
-                None => return number,
-            }
-        }
-        0
     }
 
     fn place(&self, number: usize) -> Place {
@@ -438,11 +422,6 @@ impl Replay {
             }
         }
     }
-}
-
-/// The same on every machine.
-fn stable(name: &str) -> u64 {
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(name)
 }
 
 fn asked(call: &Call) -> route::Request {

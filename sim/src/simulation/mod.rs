@@ -3,6 +3,8 @@
 //! - [`setup`] is what is asked: settings, model, faults, seed.
 //! - [`full`] is the edge itself, from its routes down to the bytes on its
 //!   connections, in many isolates at the points of presence.
+//! - [`fast`] is the same arithmetic without bytes, for long traces and many settings.
+//! - [`routing`] says which isolate a request comes to.
 //! - [`faults`] is what breaks, and when.
 //! - [`truth`] knows what was written, and how far behind an answer lies.
 //! - [`bounds`] is what other L1s would have made of the same reads.
@@ -11,21 +13,24 @@
 //! The same traffic, setup and seed give the same report, byte for byte.
 
 pub mod bounds;
+pub mod fast;
 pub mod faults;
 pub mod full;
 pub mod observed;
+pub mod routing;
 pub mod setup;
 pub mod truth;
 
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use indicatif::ProgressBar;
 use rayon::prelude::*;
 
 use crate::report::Report;
 use crate::steps;
 use crate::traffic::Traffic;
-use setup::Setup;
+use setup::{Level, Setup};
 
 /// Replays all of it.
 ///
@@ -35,7 +40,7 @@ pub fn replay(traffic: Traffic, setup: Setup) -> Result<Report> {
     let bar = steps::bar("Replaying in virtual time", traffic.requests.len() as u64);
     let report = on_a_thread({
         let bar = bar.clone();
-        move || full::replay(&Arc::new(traffic), &setup, &bar)
+        move || at_its_level(&Arc::new(traffic), &setup, &bar)
     });
     bar.finish_and_clear();
     report
@@ -52,10 +57,17 @@ pub fn replay_all(traffic: Traffic, setups: &[Setup]) -> Result<Vec<Report>> {
     let traffic = Arc::new(traffic);
     let reports = setups
         .par_iter()
-        .map(|setup| full::replay(&traffic, setup, &bar))
+        .map(|setup| at_its_level(&traffic, setup, &bar))
         .collect();
     bar.finish_and_clear();
     reports
+}
+
+fn at_its_level(traffic: &Arc<Traffic>, setup: &Setup, bar: &ProgressBar) -> Result<Report> {
+    match setup.level {
+        Level::Full => full::replay(traffic, setup, bar),
+        Level::Fast => fast::replay(traffic, setup, bar),
+    }
 }
 
 /// Tokio's runtime lets no future be polled as often in a row.

@@ -9,10 +9,9 @@ use super::bounds::Reads;
 use super::setup::Setup;
 use crate::cache_status::Tier;
 use crate::operation::{Effect, Operation};
-use crate::report::{Bucket, Report, Row, Staleness, StoreLoad, Timeline};
+use crate::report::{Bucket, Connections, Report, Row, Staleness, StoreLoad, Timeline};
 use crate::tally::Tallies;
 use crate::traffic::{Request, Traffic};
-use crate::virtual_network::Capacity;
 
 /// Buckets of a timeline in a report: as many as a page can show.
 const BUCKETS_MAX: u64 = 120;
@@ -116,8 +115,8 @@ impl Observed {
         self,
         traffic: &Traffic,
         setup: &Setup,
-        valkey: &Capacity,
-        postgres: &Capacity,
+        valkey: Connections,
+        postgres: Connections,
     ) -> Result<Report> {
         let rows = Row::all_of(&self.tallies);
         let l1: u64 = rows.iter().map(|row| row.l1).sum();
@@ -150,7 +149,7 @@ fn store(
     name: &str,
     unit: &str,
     seconds: &[Bucket],
-    capacity: &Capacity,
+    connections: Connections,
     count: fn(&Bucket) -> u64,
 ) -> StoreLoad {
     // The first of the busiest.
@@ -167,8 +166,8 @@ fn store(
         total: seconds.iter().map(count).sum(),
         peak_per_s,
         peak_at_ms: second as u64 * 1000,
-        connections: capacity.opened,
-        connections_at_once_max: u64::from(capacity.open_max),
+        connections: connections.opened,
+        connections_at_once_max: connections.at_once_max,
     }
 }
 

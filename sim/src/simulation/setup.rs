@@ -42,6 +42,16 @@ impl Mode {
     }
 }
 
+/// How much of the edge is run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Level {
+    /// The edge itself, down to the bytes on its connections
+    #[default]
+    Full,
+    /// The same policies without bytes: ten times as fast, and without faults
+    Fast,
+}
+
 /// A setting of the edge, as in `wrangler.toml`: `NAME=value`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
@@ -81,6 +91,9 @@ pub struct Arguments {
     /// What breaks, from when on and for how long: valkey@60s+30s, postgres@2m+10s, cold@5m; may be repeated
     #[arg(long = "fault", value_name = "FAULT")]
     pub faults: Vec<Fault>,
+    /// How much of the edge is run
+    #[arg(long, value_enum, default_value_t)]
+    pub level: Level,
     /// Another one draws other delays, places and isolates
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -95,6 +108,7 @@ pub struct Setup {
     pub settings: Settings,
     pub model: Model,
     pub faults: Vec<Fault>,
+    pub level: Level,
     pub seed: u64,
 }
 
@@ -119,12 +133,17 @@ impl Setup {
             ensure!(isolates > 0, "--isolates must be at least 1");
             model.isolates.per_place = isolates;
         }
+        ensure!(
+            arguments.level == Level::Full || arguments.faults.is_empty(),
+            "the fast level knows no faults: leave out --level fast, or --fault"
+        );
         Ok(Self {
             settings: settings(arguments.mode, &arguments.settings)?,
             mode: arguments.mode,
             said: arguments.settings,
             model,
             faults: arguments.faults,
+            level: arguments.level,
             seed: arguments.seed,
         })
     }

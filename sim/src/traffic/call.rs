@@ -4,15 +4,16 @@
 //! A recording knows a key and a size, and no content: that is invented here,
 //! always the same for the same key. Knows paths and bodies of the API.
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use edge::policy::Kind;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use rustc_hash::FxBuildHasher;
 use serde_json::{Value, json};
 use url::form_urlencoded;
 
-use super::{Request, Traffic};
+use super::{Request, Thing, Traffic};
 use crate::dice::Dice;
 use crate::operation::{Effect, KEY, Method, Operation};
 use crate::sample;
@@ -214,25 +215,30 @@ impl Stored<'_> {
     }
 }
 
-/// All that was there before the first request, in the order of kinds and keys.
-pub fn stored(traffic: &Traffic) -> Vec<Stored<'_>> {
-    let mut first: BTreeMap<(&str, u32), (Kind, Option<u32>)> = BTreeMap::new();
+/// What is done to each thing first.
+pub fn first_effects(traffic: &Traffic) -> HashMap<Thing, Effect, FxBuildHasher> {
+    let mut first = HashMap::default();
     for request in &traffic.requests {
-        let Some(kind) = request.operation.kind() else {
-            continue;
-        };
-        // What is touched or deleted was there as well.
-        let is_made = request.operation.effect() == Effect::Write;
-        let name = crate::operation::kind_name(kind);
         first
-            .entry((name, request.key))
-            .or_insert((kind, (!is_made).then_some(request.size_bytes)));
+            .entry(request.thing())
+            .or_insert_with(|| request.operation.effect());
     }
     first
-        .into_iter()
-        .filter_map(|((_, number), (kind, size_bytes))| {
-            let key = traffic.keys.name(number);
-            let content = content(kind, key, size_bytes?, 0);
+}
+
+/// All that was there before the first request: what is not made before it is
+/// read, touched or deleted. In the order of the first requests.
+pub fn stored(traffic: &Traffic) -> Vec<Stored<'_>> {
+    let mut seen: HashSet<Thing, FxBuildHasher> = HashSet::default();
+    let firsts = traffic
+        .requests
+        .iter()
+        .filter(|request| seen.insert(request.thing()));
+    firsts
+        .filter(|request| request.operation.effect() != Effect::Write)
+        .filter_map(|request| {
+            let (kind, key) = (request.operation.kind()?, traffic.key(request));
+            let content = content(kind, key, request.size_bytes, 0);
             Some(Stored { kind, key, content })
         })
         .collect()
@@ -330,9 +336,9 @@ mod tests {
         assert_eq!(
             things,
             [
+                (Kind::Session, "a"),
                 (Kind::Preferences, "b"),
-                (Kind::Profile, "a"),
-                (Kind::Session, "a")
+                (Kind::Profile, "a")
             ]
         );
         let calls = fill(&stored, 60);

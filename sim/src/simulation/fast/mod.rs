@@ -1,0 +1,109 @@
+//! The fast level: the same policies and the same freshness, without bytes.
+//!
+//! Requests are taken in the order in which they are sent, and each is walked
+//! through the tiers at once: what it finds, when it comes to a store, how long it
+//! waits. Only the next one of a voice query is scheduled, and nothing else costs
+//! more than some memory accesses.
+//!
+//! Left out: breakers, faults, stale-if-error, the queue for an isolate behind its
+//! I/O, and who comes first to a store within the length of a way. The
+//! [`super::full`] level is the measure of it; `sim/tests/levels.rs` holds them
+//! against one another.
+//!
+//! - [`plan`] numbers isolates and things. - [`stored`] is what stores have.
+//! - [`counter`] is what a store's work costs. - [`walk`] is the way through the tiers.
+
+// Every index is one of the plan's own, and a simulation that is wrong must stop.
+#![allow(clippy::indexing_slicing)]
+
+mod counter;
+mod plan;
+mod stored;
+mod walk;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use anyhow::Result;
+use indicatif::ProgressBar;
+
+use super::setup::Setup;
+use crate::report::Report;
+use crate::traffic::Traffic;
+use plan::Plan;
+use walk::Walk;
+
+/// The bar is told of so many requests at once.
+const TICK: u64 = 4096;
+/// Times begin here, in µs, so that something can have been before.
+const START_US: u64 = 1 << 40;
+
+/// A request of a flow that is sent when the one before is answered.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Next {
+    sent_us: u64,
+    index: u32,
+    /// How long those before took.
+    took_us: u64,
+}
+
+/// Replays all of it.
+///
+/// # Errors
+/// The traffic is too long to be judged.
+pub fn replay(traffic: &Arc<Traffic>, setup: &Setup, bar: &ProgressBar) -> Result<Report> {
+    let plan = Plan::of(traffic, &setup.model);
+    let mut walk = Walk::new(traffic, setup, &plan)?;
+    let first_ms = traffic.requests.first().map_or(0, |first| first.time_ms);
+    let due_us = |index: u32| {
+        let time_ms = traffic.requests[index as usize].time_ms;
+        START_US + (time_ms - first_ms) * 1000
+    };
+    let mut waiting: BinaryHeap<Reverse<Next>> = BinaryHeap::new();
+    let mut coming = (0..traffic.requests.len() as u32).filter(|index| !plan.follows(*index));
+    let mut due = coming.next();
+    let mut count = 0_u64;
+    loop {
+        let of_flow = waiting.peek().map(|next| next.0.sent_us);
+        let of_trace = due.map(due_us);
+        let is_of_flow = of_flow.is_some_and(|at_us| of_trace.is_none_or(|other| at_us < other));
+        let next = if is_of_flow {
+            waiting.pop().map(|next| next.0)
+        } else {
+            let next = due.map(|index| Next {
+                sent_us: due_us(index),
+                index,
+                took_us: 0,
+            });
+            due = coming.next();
+            next
+        };
+        let Some(Next {
+            sent_us,
+            index,
+            took_us,
+        }) = next
+        else {
+            break;
+        };
+        let done_us = walk.answer(index as usize, sent_us)?;
+        let took_us = took_us + (done_us - sent_us);
+        if let Some(index) = plan.next(index) {
+            waiting.push(Reverse(Next {
+                sent_us: due_us(index).max(done_us),
+                index,
+                took_us,
+            }));
+        } else if traffic.requests[index as usize].flow != 0 {
+            walk.observed.flow(took_us)?;
+        }
+        count += 1;
+        if count.is_multiple_of(TICK) {
+            bar.inc(TICK);
+        }
+    }
+    bar.inc(count % TICK);
+    let (valkey, postgres) = (walk.valkey.connections, walk.postgres.connections);
+    walk.observed.report(traffic, setup, valkey, postgres)
+}
