@@ -3,6 +3,8 @@
 
 #![allow(clippy::expect_used, clippy::indexing_slicing)] // A benchmark of a wrong answer must stop.
 
+use std::rc::Rc;
+
 use bytes::{BufMut, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use edge::wire::{Machine, Wants, pg, resp};
@@ -113,6 +115,11 @@ fn postgres(criterion: &mut Criterion) {
             database: "shop".to_owned(),
             ssl: pg::SslMode::Disable,
         };
+        let scram = pg::Scram {
+            nonce: [0; 16],
+            nfkc: str::to_owned,
+            remembered: Rc::default(),
+        };
         let statement = pg::Statement {
             sql: edge::tiers::postgres::PRODUCTS,
             parameters: vec![
@@ -127,7 +134,7 @@ fn postgres(criterion: &mut Criterion) {
         group.throughput(Throughput::Bytes(reads[0].len() as u64));
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                let mut connection = pg::Connection::new(login.clone());
+                let mut connection = pg::Connection::new(login.clone(), scram.clone());
                 connection.submit(&statement).expect("a small statement");
                 exchange(&mut connection, &reads);
                 let answer = connection.take_answer().expect("an answer").expect("rows");

@@ -1,9 +1,11 @@
-//! What one isolate keeps between requests: settings, L1 and counters.
+//! What one isolate keeps between requests: settings, L1, counters, and the keys
+//! of PostgreSQL's log-in.
 //!
 //! A value, never a static with I/O in it: many isolates can live in one
 //! process, and nothing here belongs to a request.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use crate::clock::{Clock, Reading};
 use crate::limits::CANCEL_DEADLINE_MS;
@@ -12,6 +14,7 @@ use crate::tiers::Reads;
 use crate::tiers::flights::Flights;
 use crate::tiers::gate::Gate;
 use crate::tiers::memory::Memory;
+use crate::wire::pg::RememberedKeys;
 
 /// One isolate's state.
 pub struct Isolate {
@@ -20,6 +23,7 @@ pub struct Isolate {
     pub flights: RefCell<Flights>,
     pub valkey: Gate,
     pub postgres: Gate,
+    pub remembered_keys: Rc<RememberedKeys>,
     pub metrics: Metrics,
     dice: Cell<u64>,
     clock: Cell<Clock>,
@@ -34,6 +38,7 @@ impl Isolate {
             flights: RefCell::default(),
             valkey: gate(settings.valkey_deadline_ms),
             postgres: gate(settings.postgres_deadline_ms),
+            remembered_keys: Rc::default(),
             settings,
             metrics: Metrics::default(),
             dice: Cell::new(0),

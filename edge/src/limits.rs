@@ -70,6 +70,8 @@ pub const PG_STARTUP_MESSAGES_MAX: usize = 256;
 /// SCRAM iterations: PostgreSQL's default is 4096; each costs CPU time that a
 /// hostile server must not be able to ask for without end.
 pub const SCRAM_ITERATIONS_MAX: u32 = 100_000;
+/// The salt of SCRAM, which is remembered: PostgreSQL's has 16 bytes.
+pub const SCRAM_SALT_BYTES_MAX: usize = 1024;
 
 /// Weight of the L1, by default. An isolate has 128 MB for everything.
 pub const L1_BYTES_DEFAULT: u64 = 32 * 1024 * 1024;

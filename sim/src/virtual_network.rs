@@ -557,6 +557,10 @@ impl Host for Place {
         bytes
     }
 
+    fn nfkc(text: &str) -> String {
+        text.to_owned()
+    }
+
     fn print(&self, line: &str) {
         let mut said = self.said.borrow_mut();
         if said.len() == LINES_MAX {

@@ -25,7 +25,11 @@ fuzz_target!(|input: &[u8]| -> Corpus {
         return Corpus::Reject;
     };
     if protocol & 1 == 0 {
-        assert_eq!(pg::outcome(whole, usize::MAX), pg::outcome(cut, piece));
+        let scram = pg::scram();
+        assert_eq!(
+            pg::outcome(whole, usize::MAX, scram.clone()),
+            pg::outcome(cut, piece, scram)
+        );
     } else {
         let (whole, cut) = (resp::outcome(whole, usize::MAX), resp::outcome(cut, piece));
         // As text, in which NaN is equal to itself.

@@ -1,8 +1,10 @@
 //! PostgreSQL's connection against whatever a server sends.
 
+use std::rc::Rc;
+
 use base64::prelude::{BASE64_STANDARD, Engine};
 use edge::limits::PG_RESULT_BYTES_MAX;
-use edge::wire::pg::{Cancel, Connection, Login, Rows, ServerError, SslMode, Statement};
+use edge::wire::pg::{Cancel, Connection, Login, Rows, Scram, ServerError, SslMode, Statement};
 use edge::wire::{Machine, Wants, WireError};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -37,6 +39,15 @@ pub fn login(situation: u8) -> Login {
     }
 }
 
+/// That of an isolate's first log-in; its clones are of the same isolate.
+pub fn scram() -> Scram {
+    Scram {
+        nonce: *b"sixteen nonsense",
+        nfkc: str::to_owned,
+        remembered: Rc::default(),
+    }
+}
+
 /// How many statements are submitted before the server says anything.
 fn statements(situation: u8) -> usize {
     usize::from(situation >> 3 & 3)
@@ -60,8 +71,8 @@ pub fn converse(mut script: Script) {
     let login = login(script.situation);
     let ssl = login.ssl;
     let before = live_bytes();
-    let mut connection = Connection::new(login);
-    let mut scram = Scram::default();
+    let mut connection = Connection::new(login, scram());
+    let mut scram = Exchange::default();
     for _ in 0..statements(script.situation) {
         assert_eq!(submit(&mut connection), Ok(()));
     }
@@ -172,12 +183,13 @@ pub struct Outcome {
     wants: Wants,
 }
 
-/// Sends the chunks of a script, each cut into pieces of this size. We write
+/// Sends the chunks of a script, each cut into pieces of this size. The keys of
+/// an earlier log-in may be remembered, which is not to be seen. We write
 /// between chunks only: what we write may depend on the cut, as nobody may
 /// answer before being asked.
-pub fn outcome(mut script: Script, piece: usize) -> Outcome {
-    let mut connection = Connection::new(login(script.situation));
-    let mut scram = Scram::default();
+pub fn outcome(mut script: Script, piece: usize, scram: Scram) -> Outcome {
+    let mut connection = Connection::new(login(script.situation), scram);
+    let mut scram = Exchange::default();
     for _ in 0..statements(script.situation) {
         assert_eq!(submit(&mut connection), Ok(()));
     }
@@ -214,11 +226,11 @@ pub fn outcome(mut script: Script, piece: usize) -> Outcome {
 
 /// The server's part of SCRAM that cannot stand in an input (RFC 5802).
 #[derive(Default)]
-struct Scram {
+struct Exchange {
     nonce: Vec<u8>,
 }
 
-impl Scram {
+impl Exchange {
     /// Looks at what the client wrote and fills in what follows from it.
     fn watch(&mut self, output: &[u8], script: &mut Script) {
         const FIRST: &[u8] = b"n,,n=,r=";

@@ -77,6 +77,8 @@ pub trait Host: Clone + 'static {
     fn defer(&self, work: impl Future<Output = ()> + 'static);
     /// Unguessable bytes.
     fn random(&self) -> [u8; 16];
+    /// Unicode's normal form NFKC of a text.
+    fn nfkc(text: &str) -> String;
     /// Writes a line where the operator looks. Never contains a secret.
     fn print(&self, line: &str);
     /// Prints a text as one line, however it is made: servers have a say in it.

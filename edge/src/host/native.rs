@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
+use unicode_normalization::UnicodeNormalization;
 
 use crate::host::{Address, Body, Host, Tls};
 use crate::isolate::Isolate;
@@ -111,6 +112,10 @@ impl Host for Native {
 
     fn random(&self) -> [u8; 16] {
         super::random()
+    }
+
+    fn nfkc(text: &str) -> String {
+        text.nfkc().collect()
     }
 
     fn print(&self, line: &str) {

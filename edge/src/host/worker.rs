@@ -110,6 +110,10 @@ impl Host for Workers {
         super::random()
     }
 
+    fn nfkc(text: &str) -> String {
+        js_sys::JsString::from(text).normalize("NFKC").into()
+    }
+
     fn print(&self, line: &str) {
         worker::console_error!("{line}");
     }

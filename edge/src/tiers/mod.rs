@@ -229,12 +229,7 @@ impl<H: Host> Tiers<H> {
     }
 
     async fn query_with(&self, pass: Pass, statement: &Statement) -> Result<Rows, Error> {
-        let asked = postgres::run(
-            &self.host,
-            &self.isolate.settings,
-            statement,
-            self.left_ms(),
-        );
+        let asked = postgres::run(&self.host, &self.isolate, statement, self.left_ms());
         self.exchange(Store::Postgres, pass, asked).await
     }
 

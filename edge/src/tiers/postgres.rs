@@ -12,11 +12,12 @@ use futures_util::future::{Either, select};
 
 use crate::error::{Error, Fault, Store};
 use crate::host::{Host, Tls};
+use crate::isolate::Isolate;
 use crate::limits;
 use crate::mutation::{self, Mutation};
 use crate::settings::{self, Settings};
 use crate::transport::Link;
-use crate::wire::pg::{Cancel, Connection, Rows, ServerError, SslMode, Statement};
+use crate::wire::pg::{Cancel, Connection, Rows, Scram, ServerError, SslMode, Statement};
 
 pub const PROBE: &str = "SELECT 1";
 
@@ -90,7 +91,7 @@ RETURNING return_id, order_id, user_id, product_id, reason, status, created_at";
 /// reached, is too slow, or cannot serve.
 pub async fn run<H: Host>(
     host: &H,
-    settings: &Settings,
+    isolate: &Isolate,
     statement: &Statement,
     deadline_ms: u64,
 ) -> Result<Rows, Error> {
@@ -100,22 +101,22 @@ pub async fn run<H: Host>(
             let kept = host.kept().map(|kept| &kept.postgres);
             let kept = kept.and_then(|kept| kept.take(host.now_ms()));
             if let Some(link) = kept {
-                match attempt(host, settings, statement, &reached, Some(link)).await {
+                match attempt(host, isolate, statement, &reached, Some(link)).await {
                     // Closed while it was idle, most likely: as if it had not been there.
                     Err(Error::Store(_, Fault::Unreachable(_))) => {}
                     outcome => return outcome,
                 }
             }
-            match attempt(host, settings, statement, &reached, None).await {
+            match attempt(host, isolate, statement, &reached, None).await {
                 Err(Error::Store(_, Fault::Unreachable(_))) => {
                     if mutation::is(Mutation::IdForEachAttempt) {
                         let mut other = statement.clone();
                         if let Some(Some(id)) = other.parameters.first_mut() {
                             id.push('x');
                         }
-                        return attempt(host, settings, &other, &reached, None).await;
+                        return attempt(host, isolate, &other, &reached, None).await;
                     }
-                    attempt(host, settings, statement, &reached, None).await
+                    attempt(host, isolate, statement, &reached, None).await
                 }
                 outcome => outcome,
             }
@@ -137,18 +138,23 @@ pub async fn run<H: Host>(
 
 async fn attempt<H: Host>(
     host: &H,
-    settings: &Settings,
+    isolate: &Isolate,
     statement: &Statement,
     reached: &Rc<Cell<bool>>,
     kept: Option<Link<H, Connection>>,
 ) -> Result<Rows, Error> {
-    let postgres = settings.postgres()?;
+    let postgres = isolate.settings.postgres()?;
     let failed = |fault| Error::Store(Store::Postgres, fault);
     let was_kept = kept.is_some();
     let link = match kept {
         Some(link) => link,
         None => {
-            let mut machine = Connection::new(postgres.login.clone());
+            let scram = Scram {
+                nonce: host.random(),
+                nfkc: H::nfkc,
+                remembered: Rc::clone(&isolate.remembered_keys),
+            };
+            let mut machine = Connection::new(postgres.login.clone(), scram);
             if host.kept().is_some() {
                 machine = machine.preparing_statements();
             }
@@ -159,7 +165,7 @@ async fn attempt<H: Host>(
     };
     let mut guard = CancelOnDrop {
         host: host.clone(),
-        settings: settings.clone(),
+        settings: isolate.settings.clone(),
         link: None,
         reached: Rc::clone(reached),
     };

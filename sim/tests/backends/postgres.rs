@@ -3,11 +3,12 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use edge::tiers::postgres as sql;
-use edge::wire::pg::{Connection, Login, Rows, ServerError, SslMode, Statement};
+use edge::wire::pg::{Connection, Login, Rows, Scram, ServerError, SslMode, Statement};
 use edge::wire::{Machine, Wants};
 use sim::backends::postgres::{Product, Server, Session};
 use sim::dice::Dice;
@@ -41,6 +42,14 @@ fn login(password: Option<&str>) -> Login {
     }
 }
 
+fn scram() -> Scram {
+    Scram {
+        nonce: [7; 16],
+        nfkc: str::to_owned,
+        remembered: Rc::default(),
+    }
+}
+
 impl Pair {
     pub(super) fn connect(stores: &Stores) -> Result<Self> {
         let real = TcpStream::connect(("127.0.0.1", stores.postgres.port))?;
@@ -50,10 +59,10 @@ impl Pair {
         let password = url.split([':', '@']).nth(2).context("a password")?;
         Ok(Self {
             real,
-            of_real: Connection::new(login(Some(password))),
+            of_real: Connection::new(login(Some(password)), scram()),
             server: Server::new(),
             session: Session::new(),
-            of_simulated: Connection::new(login(None)),
+            of_simulated: Connection::new(login(None), scram()),
             now_ms: BEGIN_MS,
             rows: 0,
             errors: 0,

@@ -2,6 +2,7 @@
 //! `cargo test -p sim --profile bench --test backends -- --ignored --nocapture`.
 
 use std::fs;
+use std::rc::Rc;
 
 use edge::tiers::{postgres as sql, valkey as scripts};
 use edge::wire::Machine;
@@ -39,12 +40,18 @@ fn flight(commands: Vec<Command>) -> Vec<u8> {
 }
 
 fn query(sql: &'static str, parameters: &[Option<&str>]) -> Vec<u8> {
-    let mut connection = pg::Connection::new(pg::Login {
+    let login = pg::Login {
         user: "u".to_owned(),
         password: None,
         database: "d".to_owned(),
         ssl: SslMode::Disable,
-    });
+    };
+    let scram = pg::Scram {
+        nonce: [0; 16],
+        nfkc: str::to_owned,
+        remembered: Rc::default(),
+    };
+    let mut connection = pg::Connection::new(login, scram);
     let parameters = parameters
         .iter()
         .map(|parameter| parameter.map(str::to_owned))

@@ -1,6 +1,8 @@
 //! Both simulated stores, without the real ones: bytes cut anywhere mean the
 //! same, and bytes that mean nothing end a connection and no more.
 
+use std::rc::Rc;
+
 use edge::tiers::{postgres as sql, valkey as scripts};
 use edge::wire::Machine;
 use edge::wire::pg::{self, SslMode, Statement};
@@ -63,12 +65,18 @@ fn commands() -> Vec<u8> {
 }
 
 fn statements() -> Vec<u8> {
-    let mut connection = pg::Connection::new(pg::Login {
+    let login = pg::Login {
         user: "u".to_owned(),
         password: None,
         database: "d".to_owned(),
         ssl: SslMode::Disable,
-    });
+    };
+    let scram = pg::Scram {
+        nonce: [0; 16],
+        nfkc: str::to_owned,
+        remembered: Rc::default(),
+    };
+    let mut connection = pg::Connection::new(login, scram);
     let order = ["o", "u", "[1]", "2.5", "new"].map(|text| Some(text.to_owned()));
     let wrong = ["o", "u", "[1", "2.5", "new"].map(|text| Some(text.to_owned()));
     let flight = [

@@ -8,26 +8,24 @@ use std::{io, mem};
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{
-    ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
-};
+use postgres_protocol::authentication::sasl::{SCRAM_SHA_256, SCRAM_SHA_256_PLUS};
 use postgres_protocol::message::backend::{
     AuthenticationMd5PasswordBody, AuthenticationSaslBody, Message,
 };
 use postgres_protocol::message::frontend;
 
 use super::Login;
-use crate::limits::SCRAM_ITERATIONS_MAX;
+use super::scram::{Challenged, Proved, Scram};
 use crate::wire::WireError;
 
 /// How far the exchange is.
 pub(super) enum Authentication {
     /// The server has not yet said what it wants.
     Unknown,
-    /// SCRAM: the client-first message is out.
-    Challenged(ScramSha256),
+    /// SCRAM: the server's challenge must come.
+    Challenged(Challenged),
     /// SCRAM: the proof is out, the server's signature must come.
-    Proved(ScramSha256),
+    Proved(Proved),
     /// Everything was shown and, with SCRAM, seen: only AuthenticationOk may come.
     Satisfied,
 }
@@ -50,6 +48,7 @@ impl Authentication {
         &mut self,
         request: Message,
         login: &Login,
+        scram: &Scram,
         private: bool,
         output: &mut BytesMut,
     ) -> Result<Next, WireError> {
@@ -62,16 +61,24 @@ impl Authentication {
                     "the server let us in without showing that it knows the password",
                 ));
             }
-            (Self::Unknown, Message::AuthenticationSasl(offer)) => (
-                Self::Challenged(begin_scram(&offer, login, output)?),
-                Next::Wait,
-            ),
-            (Self::Challenged(scram), Message::AuthenticationSaslContinue(challenge)) => (
-                Self::Proved(prove(scram, challenge.data(), output)?),
-                Next::Follow,
-            ),
-            (Self::Proved(mut scram), Message::AuthenticationSaslFinal(signature)) => {
-                check_signature(&mut scram, signature.data())?;
+            (Self::Unknown, Message::AuthenticationSasl(offer)) => {
+                check_offer(&offer)?;
+                // Before anything is sent: without a password there is no proof.
+                password(login)?;
+                let challenged = Challenged::new(scram.nonce);
+                let client_first = challenged.client_first();
+                frontend::sasl_initial_response(SCRAM_SHA_256, client_first.as_bytes(), output)
+                    .map_err(too_long)?;
+                (Self::Challenged(challenged), Next::Wait)
+            }
+            (Self::Challenged(challenged), Message::AuthenticationSaslContinue(challenge)) => {
+                let (client_final, proved) =
+                    challenged.prove(password(login)?, challenge.data(), scram)?;
+                frontend::sasl_response(client_final.as_bytes(), output).map_err(too_long)?;
+                (Self::Proved(proved), Next::Follow)
+            }
+            (Self::Proved(proved), Message::AuthenticationSaslFinal(signature)) => {
+                proved.check(signature.data(), scram)?;
                 (Self::Satisfied, Next::Wait)
             }
             (Self::Unknown, Message::AuthenticationMd5Password(request)) => {
@@ -102,8 +109,8 @@ fn unknown_method(request: &Message) -> WireError {
     }
 }
 
-fn password(login: &Login) -> Result<&[u8], WireError> {
-    login.password.as_deref().map(str::as_bytes).ok_or_else(|| {
+fn password(login: &Login) -> Result<&str, WireError> {
+    login.password.as_deref().ok_or_else(|| {
         WireError::Refused(format!(
             "the server needs a password for user {:?}; set one in the settings of the database",
             login.user
@@ -111,16 +118,9 @@ fn password(login: &Login) -> Result<&[u8], WireError> {
     })
 }
 
-/// Sends SASLInitialResponse.
-///
-/// We never bind to the channel: the Workers platform does not show the
-/// server's certificate. So the GS2 flag is always "n", not "y", which would
-/// claim that we could have, and an offer of SCRAM-SHA-256-PLUS is passed over.
-fn begin_scram(
-    offer: &AuthenticationSaslBody,
-    login: &Login,
-    output: &mut BytesMut,
-) -> Result<ScramSha256, WireError> {
+/// Whether the server knows SCRAM without channel binding; an offer of
+/// SCRAM-SHA-256-PLUS beside it is passed over.
+fn check_offer(offer: &AuthenticationSaslBody) -> Result<(), WireError> {
     let mut offers_scram = false;
     let mut offers_plus = false;
     let mut mechanisms = offer.mechanisms();
@@ -131,62 +131,14 @@ fn begin_scram(
         offers_scram |= mechanism == SCRAM_SHA_256;
         offers_plus |= mechanism == SCRAM_SHA_256_PLUS;
     }
-    if !offers_scram {
-        return Err(WireError::Security(if offers_plus {
-            "the server insists on SCRAM with channel binding"
-        } else {
-            "the server knows no SASL mechanism that we know"
-        }));
+    if offers_scram {
+        return Ok(());
     }
-    let scram = ScramSha256::new(password(login)?, ChannelBinding::unsupported());
-    frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), output).map_err(too_long)?;
-    Ok(scram)
-}
-
-/// Sends the proof, once the price of computing it is known to be sane.
-fn prove(
-    mut scram: ScramSha256,
-    server_first: &[u8],
-    output: &mut BytesMut,
-) -> Result<ScramSha256, WireError> {
-    let iterations =
-        iterations(server_first).ok_or(WireError::Protocol("a wrong SCRAM challenge"))?;
-    if iterations == 0 {
-        return Err(WireError::Protocol("a SCRAM challenge without iterations"));
-    }
-    if iterations > u64::from(SCRAM_ITERATIONS_MAX) {
-        return Err(WireError::Limit("SCRAM iterations"));
-    }
-    scram
-        .update(server_first)
-        .map_err(|_| WireError::Protocol("a wrong SCRAM challenge"))?;
-    frontend::sasl_response(scram.message(), output).map_err(too_long)?;
-    Ok(scram)
-}
-
-/// The iteration count of a server-first message, which is
-/// `r=nonce,s=salt,i=count` (RFC 5802, "Formal Syntax").
-fn iterations(server_first: &[u8]) -> Option<u64> {
-    let mut attributes = std::str::from_utf8(server_first).ok()?.split(',');
-    attributes.next()?.strip_prefix("r=")?;
-    attributes.next()?.strip_prefix("s=")?;
-    let count = attributes.next()?.strip_prefix("i=")?;
-    if attributes.next().is_some() || !count.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    count.parse().ok()
-}
-
-/// The server's half of the proof, without which SCRAM proves nothing to us.
-fn check_signature(scram: &mut ScramSha256, server_final: &[u8]) -> Result<(), WireError> {
-    if server_final.starts_with(b"e=") {
-        return Err(WireError::Refused(
-            "the server rejected the proof of the password".to_owned(),
-        ));
-    }
-    scram
-        .finish(server_final)
-        .map_err(|_| WireError::Security("the server does not know the password it asks for"))
+    Err(WireError::Security(if offers_plus {
+        "the server insists on SCRAM with channel binding"
+    } else {
+        "the server knows no SASL mechanism that we know"
+    }))
 }
 
 fn send_md5(
@@ -194,7 +146,11 @@ fn send_md5(
     login: &Login,
     output: &mut BytesMut,
 ) -> Result<(), WireError> {
-    let hash = md5_hash(login.user.as_bytes(), password(login)?, request.salt());
+    let hash = md5_hash(
+        login.user.as_bytes(),
+        password(login)?.as_bytes(),
+        request.salt(),
+    );
     frontend::password_message(hash.as_bytes(), output).map_err(too_long)
 }
 
@@ -205,7 +161,7 @@ fn send_clear_text(login: &Login, private: bool, output: &mut BytesMut) -> Resul
             "the server asks for the password in clear text on a connection without TLS",
         ));
     }
-    frontend::password_message(password, output).map_err(too_long)
+    frontend::password_message(password.as_bytes(), output).map_err(too_long)
 }
 
 /// The crate's only complaints about what we send: a NUL byte, or 2 GiB.

@@ -15,7 +15,7 @@ use postgres_protocol::message::frontend::{self, BindError};
 use super::answer::{Progress, Rows, ServerError};
 use super::authentication::{Authentication, Next};
 use super::frame::Frames;
-use super::{Login, SslMode, Statement, encryption};
+use super::{Login, Scram, SslMode, Statement, encryption};
 use crate::limits::{PG_PREPARED_MAX, PG_STARTUP_MESSAGES_MAX};
 use crate::wire::{Machine, WITHHELD, Wants, WireError, gives_away};
 
@@ -41,6 +41,7 @@ enum Phase {
 /// A connection to PostgreSQL, from the first byte on.
 pub struct Connection {
     login: Login,
+    scram: Scram,
     /// Nobody else can read what goes over this connection.
     private: bool,
     phase: Phase,
@@ -68,7 +69,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn new(login: Login) -> Self {
+    pub fn new(login: Login, scram: Scram) -> Self {
         let mut connection = Self {
             private: login.ssl == SslMode::Private,
             phase: Phase::SslAnswer,
@@ -86,6 +87,7 @@ impl Connection {
             answers: VecDeque::new(),
             backend_key: None,
             login,
+            scram,
         };
         match connection.login.ssl {
             SslMode::Disable | SslMode::Private => connection.start_up(),
@@ -213,6 +215,9 @@ impl Connection {
     }
 
     fn break_off(&mut self, why: WireError) {
+        if matches!(self.phase, Phase::Authentication(_)) {
+            self.scram.remembered.forget();
+        }
         self.phase = Phase::Broken(why);
         self.frames = Frames::default();
         self.progress = Progress::default();
@@ -267,8 +272,13 @@ impl Connection {
             message => message,
         };
         if let Phase::Authentication(authentication) = &mut self.phase {
-            let next =
-                authentication.answer(message, &self.login, self.private, &mut self.output)?;
+            let next = authentication.answer(
+                message,
+                &self.login,
+                &self.scram,
+                self.private,
+                &mut self.output,
+            )?;
             if next != Next::Wait {
                 self.release();
             }

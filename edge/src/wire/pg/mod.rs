@@ -36,6 +36,8 @@ mod connection;
 mod encryption;
 mod frame;
 mod json;
+mod saslprep;
+mod scram;
 #[cfg(test)]
 mod tests;
 
@@ -44,6 +46,7 @@ use std::fmt;
 pub use answer::{Column, Row, Rows, ServerError};
 pub use cancel::Cancel;
 pub use connection::Connection;
+pub use scram::{RememberedKeys, Scram};
 
 /// Whether TLS is asked for, and what the host has to check about it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

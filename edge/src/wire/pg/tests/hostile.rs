@@ -41,7 +41,7 @@ fn lengths_are_checked_before_anything_is_reserved() {
         for tag in [b'D', b'1', b'E', b'R', b'Z'] {
             let header = [&[tag][..], &length.to_be_bytes()].concat();
             assert!(check(&breaks(&header)), "{length:#x}");
-            let mut connection = Connection::new(login(SslMode::Disable, None));
+            let mut connection = connection(login(SslMode::Disable, None));
             let error = connection.handle_input(&header).unwrap_err();
             assert!(check(&error), "{length:#x} in the start-up");
         }
@@ -159,14 +159,14 @@ fn each_statement_has_the_whole_limit() {
 #[test]
 fn the_start_up_has_an_end() {
     for message in [notice("x"), parameter_status("a", "b")] {
-        let mut connection = Connection::new(login(SslMode::Disable, None));
+        let mut connection = connection(login(SslMode::Disable, None));
         connection.handle_input(&authentication(0, &[])).unwrap();
         for _ in 1..PG_STARTUP_MESSAGES_MAX {
             connection.handle_input(&message).unwrap();
         }
         assert!(LIMIT(&connection.handle_input(&message).unwrap_err()));
     }
-    let mut connection = Connection::new(login(SslMode::Disable, None));
+    let mut connection = connection(login(SslMode::Disable, None));
     connection.handle_input(&authentication(0, &[])).unwrap();
     assert!(LIMIT(&endless(
         &mut connection,
@@ -185,7 +185,7 @@ fn messages_out_of_order_in_the_start_up() {
         notification(),
     ];
     for message in &first {
-        let mut connection = Connection::new(login(SslMode::Disable, None));
+        let mut connection = connection(login(SslMode::Disable, None));
         connection.submit(&statement("SELECT", &[])).unwrap();
         connection.take_output();
         assert!(
@@ -204,7 +204,7 @@ fn messages_out_of_order_in_the_start_up() {
         message(b'K', &[0; 4]),
     ];
     for message in &second {
-        let mut connection = Connection::new(login(SslMode::Disable, None));
+        let mut connection = connection(login(SslMode::Disable, None));
         connection.submit(&statement("SELECT", &[])).unwrap();
         connection.take_output();
         connection.handle_input(&authentication(0, &[])).unwrap();

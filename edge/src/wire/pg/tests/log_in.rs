@@ -2,6 +2,7 @@
 
 use super::server::{Lie, Method, PASSWORD, Server, authentication, error, message, rows};
 use super::*;
+use crate::limits::SCRAM_SALT_BYTES_MAX;
 
 const INT4: u32 = 23;
 
@@ -10,7 +11,7 @@ fn ask(ssl: SslMode, password: Option<&str>, server: &mut Server, cut: &Cut) -> 
     server
         .answers
         .push_back(rows(&[("n", INT4)], &[vec![Some(b"7")]]));
-    let mut connection = Connection::new(login(ssl, password));
+    let mut connection = connection(login(ssl, password));
     connection
         .submit(&statement("SELECT $1 AS n", &[Some("7")]))
         .unwrap();
@@ -119,7 +120,7 @@ fn startup_parameters_fix_how_values_look() {
 fn an_idle_log_in_ends_with_nothing_wanted() {
     let mut server = Server::new(Method::Scram);
     server.iterations = "4096".to_owned();
-    let mut connection = Connection::new(login(SslMode::Require, Some(PASSWORD)));
+    let mut connection = connection(login(SslMode::Require, Some(PASSWORD)));
     assert_eq!(connection.cancel_request(), None);
     let outcome = drive(&mut connection, &mut server, &Cut::Nowhere);
     assert_eq!(
@@ -155,7 +156,7 @@ fn a_password_that_is_not_set_is_asked_for() {
         );
     }
     // The SCRAM server of the tests takes no statement before the mechanism.
-    let mut connection = Connection::new(login(SslMode::Disable, None));
+    let mut connection = connection(login(SslMode::Disable, None));
     let outcome = drive(
         &mut connection,
         &mut Server::new(Method::Scram),
@@ -170,7 +171,7 @@ fn a_password_that_is_not_set_is_asked_for() {
 #[test]
 fn clear_text_goes_only_over_tls() {
     let mut server = Server::new(Method::ClearText);
-    let mut connection = Connection::new(login(SslMode::Disable, Some(PASSWORD)));
+    let mut connection = connection(login(SslMode::Disable, Some(PASSWORD)));
     let first = connection.take_output();
     let asked = server.receive(&first);
     assert!(matches!(
@@ -229,6 +230,84 @@ fn scram_iterations_are_bounded_before_they_are_computed() {
 }
 
 #[test]
+fn a_salt_is_bounded() {
+    for (salt_bytes, is_taken) in [
+        (0, true),
+        (SCRAM_SALT_BYTES_MAX, true),
+        (SCRAM_SALT_BYTES_MAX + 1, false),
+    ] {
+        let mut server = Server::new(Method::Scram);
+        server.salt = vec![b's'; salt_bytes];
+        let outcome = ask(SslMode::Disable, Some(PASSWORD), &mut server, &Cut::Nowhere);
+        match outcome.error {
+            None if is_taken => {}
+            Some(WireError::Limit(_)) if !is_taken => {}
+            other => panic!("{salt_bytes}: {other:?}"),
+        }
+    }
+}
+
+/// Logs in once more in an isolate; how often it derived keys for that.
+fn derivations(scram: &Scram, password: &str, server: &mut Server) -> (usize, Option<WireError>) {
+    let before = scram.remembered.derivations.get();
+    let mut connection = Connection::new(
+        login(SslMode::Disable, Some(password)),
+        Scram {
+            nonce: [scram.nonce[0] ^ before as u8; 16],
+            ..scram.clone()
+        },
+    );
+    let outcome = drive(&mut connection, server, &Cut::Nowhere);
+    assert_eq!(outcome.done, outcome.error.is_none());
+    (scram.remembered.derivations.get() - before, outcome.error)
+}
+
+#[test]
+fn only_the_first_log_in_of_an_isolate_derives_keys() {
+    let scram = scram();
+    let log_in = |change: fn(&mut Server)| {
+        let mut server = Server::new(Method::Scram);
+        change(&mut server);
+        derivations(&scram, server.password, &mut server)
+    };
+    assert_eq!(log_in(|_| {}), (1, None));
+    assert_eq!(log_in(|_| {}), (0, None));
+    // Another password, salt or price has other keys, and one of each is remembered.
+    for change in [
+        |server: &mut Server| server.password = "linen",
+        |server: &mut Server| server.salt.push(0),
+        |server: &mut Server| server.iterations = "4".to_owned(),
+    ] {
+        assert_eq!(log_in(change), (1, None));
+        assert_eq!(log_in(change), (0, None));
+    }
+    assert_eq!(log_in(|_| {}), (1, None));
+}
+
+#[test]
+fn a_log_in_that_fails_leaves_no_keys() {
+    let scram = scram();
+    let log_in = |change: fn(&mut Server)| {
+        let mut server = Server::new(Method::Scram);
+        change(&mut server);
+        derivations(&scram, PASSWORD, &mut server)
+    };
+    for change in [
+        |server: &mut Server| server.password = "changed meanwhile",
+        |server: &mut Server| server.lie = Lie::Signature,
+        |server: &mut Server| server.lie = Lie::NoSignature,
+        |server: &mut Server| server.lie = Lie::ErrorInFinal,
+        |server: &mut Server| server.lie = Lie::Nonce,
+    ] {
+        assert_eq!(log_in(|_| {}), (1, None));
+        let (derived, error) = log_in(change);
+        assert!(derived == 0 && error.is_some(), "{derived} {error:?}");
+        // Nor does it leave its own.
+        assert!(log_in(change).1.is_some());
+    }
+}
+
+#[test]
 fn mechanisms() {
     let mut server = Server::new(Method::Scram);
     server.mechanisms = vec!["SCRAM-SHA-256"];
@@ -249,7 +328,7 @@ fn mechanisms() {
 
 /// The first thing that a server says after StartupMessage.
 fn first_words(bytes: &[u8]) -> Result<(), WireError> {
-    let mut connection = Connection::new(login(SslMode::Disable, Some(PASSWORD)));
+    let mut connection = connection(login(SslMode::Disable, Some(PASSWORD)));
     connection.take_output();
     connection.handle_input(bytes)
 }
@@ -320,7 +399,7 @@ fn a_long_or_garbled_message_is_cut_and_mended() {
 #[test]
 fn answers_to_the_request_for_tls() {
     let answer = |bytes: &[u8]| {
-        let mut connection = Connection::new(login(SslMode::Require, None));
+        let mut connection = connection(login(SslMode::Require, None));
         connection.submit(&statement("SELECT 1", &[])).unwrap();
         assert_eq!(connection.take_output()[..], *b"\0\0\0\x08\x04\xd2\x16\x2f");
         let result = connection.handle_input(bytes);
@@ -358,7 +437,7 @@ fn answers_to_the_request_for_tls() {
 fn a_nul_byte_in_the_settings_is_told() {
     let mut nul = login(SslMode::Disable, None);
     nul.user = "al\0ice".to_owned();
-    let mut connection = Connection::new(nul);
+    let mut connection = connection(nul);
     assert!(connection.take_output().is_empty());
     assert!(matches!(
         connection.submit(&statement("SELECT 1", &[])),

@@ -14,7 +14,11 @@ mod properties;
 mod server;
 mod statements;
 
-use super::{Connection, Login, Rows, ServerError, SslMode, Statement};
+use std::rc::Rc;
+
+use unicode_normalization::UnicodeNormalization;
+
+use super::{Connection, Login, Rows, Scram, ServerError, SslMode, Statement};
 use crate::wire::{Machine, Wants, WireError};
 use server::Server;
 
@@ -113,6 +117,19 @@ fn login(ssl: SslMode, password: Option<&str>) -> Login {
     }
 }
 
+/// The first connection of an isolate.
+fn connection(login: Login) -> Connection {
+    Connection::new(login, scram())
+}
+
+fn scram() -> Scram {
+    Scram {
+        nonce: *b"fresh every time",
+        nfkc: |text| text.nfkc().collect(),
+        remembered: Rc::default(),
+    }
+}
+
 fn statement(sql: &'static str, parameters: &[Option<&str>]) -> Statement {
     Statement {
         sql,
@@ -126,7 +143,7 @@ fn statement(sql: &'static str, parameters: &[Option<&str>]) -> Statement {
 /// A connection that is logged in and idle.
 fn ready() -> (Connection, Server) {
     let mut server = Server::trust();
-    let mut connection = Connection::new(login(SslMode::Disable, None));
+    let mut connection = connection(login(SslMode::Disable, None));
     let outcome = drive(&mut connection, &mut server, &Cut::Nowhere);
     assert!(outcome.done && outcome.error.is_none(), "{outcome:?}");
     (connection, server)

@@ -11,16 +11,16 @@ use super::*;
 /// A connection in each state that takes bytes.
 fn in_state(state: usize) -> Connection {
     let mut connection = match state {
-        0 => Connection::new(login(SslMode::Require, Some(PASSWORD))),
+        0 => connection(login(SslMode::Require, Some(PASSWORD))),
         1 => {
-            let mut connection = Connection::new(login(SslMode::Require, Some(PASSWORD)));
+            let mut connection = connection(login(SslMode::Require, Some(PASSWORD)));
             connection.handle_input(b"S").unwrap();
             connection
         }
-        2 => Connection::new(login(SslMode::Disable, Some(PASSWORD))),
+        2 => connection(login(SslMode::Disable, Some(PASSWORD))),
         3..=5 => challenged(state),
         6 => {
-            let mut connection = Connection::new(login(SslMode::Disable, None));
+            let mut connection = connection(login(SslMode::Disable, None));
             connection.handle_input(&authentication(0, &[])).unwrap();
             connection
         }
@@ -55,7 +55,7 @@ const STATES: usize = 14;
 
 /// In the middle of SCRAM: mechanism chosen, proof sent, signature seen.
 fn challenged(state: usize) -> Connection {
-    let mut connection = Connection::new(login(SslMode::Disable, Some(PASSWORD)));
+    let mut connection = connection(login(SslMode::Disable, Some(PASSWORD)));
     let mut server = Server::new(Method::Scram);
     for _ in 3..state {
         let output = connection.take_output();
@@ -115,6 +115,29 @@ proptest! {
             }
             let _ = connection.submit(&statement("SELECT 1", &[None]));
         }
+    }
+
+    #[test]
+    fn arbitrary_challenges_never_panic(
+        nonce in prop_oneof![Just("{ours}theirs"), Just("{ours}"), Just("theirs")],
+        salt in "[A-Za-z0-9+/=]{0,24}|.{0,8}",
+        count in "[0-9]{0,4}|.{0,8}",
+        before in "(m=x,)?",
+        after in "(,.{0,8})?",
+        last in prop_oneof!["v=[A-Za-z0-9+/=]{0,48}", "[ve]?=?.{0,8}"],
+    ) {
+        let nonce = nonce.replace("{ours}", "ZnJlc2ggZXZlcnkgdGltZQ==");
+        let first = format!("{before}r={nonce},s={salt},i={count}{after}");
+        let mut connection = challenged(3);
+        connection.take_output();
+        let taken = connection.handle_input(&authentication(11, first.as_bytes()));
+        let proof = connection.take_output();
+        let is_sane = before.is_empty() && after.is_empty() && nonce != "theirs";
+        prop_assert!(taken.is_err() || is_sane);
+        prop_assert_eq!(taken.is_err(), proof.is_empty());
+        // Nobody guesses a signature.
+        let checked = connection.handle_input(&authentication(12, last.as_bytes()));
+        prop_assert!(checked.is_err());
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use sha2::{Digest, Sha256};
 
 pub const PASSWORD: &str = "wool and silk";
-const SALT: &[u8] = b"0123456789abcdef";
 const MD5_SALT: [u8; 4] = [1, 2, 3, 4];
 
 // Messages -----------------------------------------------------------------
@@ -149,6 +148,7 @@ pub struct Server {
     pub method: Method,
     pub password: &'static str,
     pub lie: Lie,
+    pub salt: Vec<u8>,
     /// As it stands in the challenge.
     pub iterations: String,
     pub mechanisms: Vec<&'static str>,
@@ -171,6 +171,7 @@ impl Server {
             method,
             password: PASSWORD,
             lie: Lie::None,
+            salt: b"0123456789abcdef".to_vec(),
             iterations: "3".to_owned(),
             mechanisms: vec!["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"],
             ssl_answer: b"S",
@@ -311,7 +312,11 @@ impl Server {
         } else {
             nonce
         };
-        let server_first = format!("r={nonce}SERVER,s={},i={}", base64(SALT), self.iterations);
+        let server_first = format!(
+            "r={nonce}SERVER,s={},i={}",
+            base64(&self.salt),
+            self.iterations
+        );
         self.state = State::ClientFinal {
             client_first_bare: bare.to_owned(),
             server_first: server_first.clone(),
@@ -324,7 +329,7 @@ impl Server {
         let (without_proof, proof) = client_final.split_once(",p=").unwrap();
         assert!(without_proof.starts_with("c=biws,r="));
         let transcript = format!("{client_first_bare},{server_first},{without_proof}");
-        let keys = Keys::new(self.password, self.iterations.parse().unwrap());
+        let keys = Keys::new(self.password, &self.salt, self.iterations.parse().unwrap());
         if proof != base64(&keys.proof(&transcript)) {
             return self.welcome_if(false);
         }
@@ -374,8 +379,8 @@ struct Keys {
 }
 
 impl Keys {
-    fn new(password: &str, iterations: u32) -> Self {
-        let mut last = hmac(password.as_bytes(), &[SALT, &[0, 0, 0, 1]].concat());
+    fn new(password: &str, salt: &[u8], iterations: u32) -> Self {
+        let mut last = hmac(password.as_bytes(), &[salt, &[0, 0, 0, 1]].concat());
         let mut salted = last;
         for _ in 1..iterations {
             last = hmac(password.as_bytes(), &last);
