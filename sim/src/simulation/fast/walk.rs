@@ -310,7 +310,7 @@ impl<'a> Walk<'a> {
     fn gateway(&self, step: Step) -> Option<usize> {
         let count = self.links.len();
         // Any assignment that spreads them: the edge hashes the path.
-        (count > 0).then(|| (step.thing as usize).wrapping_mul(0x9E37_79B1) % (count << 16) >> 16)
+        (count > 0).then(|| ((step.thing as usize).wrapping_mul(0x9E37_79B1) >> 16) % count)
     }
 
     fn load(&mut self, step: Step, kind: Kind, now_us: u64) -> Loaded {
