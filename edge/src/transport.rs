@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::io;
 
+use bytes::BytesMut;
 use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -62,7 +63,7 @@ impl<H: Host, M: Machine> Link<H, M> {
     }
 
     async fn exchange(&mut self, host: &H) -> Result<(), Fault> {
-        let mut chunk = vec![0; READ_BYTES];
+        let mut chunk = BytesMut::with_capacity(READ_BYTES);
         loop {
             let output = self.machine.take_output();
             let stream = self.stream.as_mut().ok_or_else(closed)?;
@@ -79,12 +80,12 @@ impl<H: Host, M: Machine> Link<H, M> {
                     self.machine.tls_started();
                 }
                 Wants::Input => {
-                    let count = stream.read(&mut chunk).await.map_err(unreachable)?;
+                    chunk.clear();
+                    let count = stream.read_buf(&mut chunk).await.map_err(unreachable)?;
                     if count == 0 {
                         return Err(closed());
                     }
-                    let bytes = chunk.get(..count).unwrap_or_default();
-                    self.machine.handle_input(bytes).map_err(Fault::Wire)?;
+                    self.machine.handle_input(&chunk).map_err(Fault::Wire)?;
                 }
             }
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
 use serde_json::{Value, json};
 use sim::chaos::campaign::{self, Plan};
 use sim::chaos::oracle::Thing;
@@ -28,6 +29,10 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
+
+/// A replay makes and drops many small things: this one is twice as fast at that.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// As a shell reports an end by Ctrl-C.
 const INTERRUPTED: u8 = 130;
