@@ -4,7 +4,7 @@
 use std::fmt::Display;
 use std::io::Read;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,7 +18,7 @@ use sim::chaos::{Size, shrink};
 use sim::check::Targets;
 use sim::dev::{self, Load, Options};
 use sim::load::Edge;
-use sim::report::Report;
+use sim::report::{Report, page};
 use sim::simulation::setup::{self, Setup};
 use sim::stores::{Data, Stores};
 use sim::study::{self, CurveOptions, Subject};
@@ -141,6 +141,17 @@ enum Command {
         /// For machines; the same for any number of threads
         #[arg(long)]
         json: bool,
+        /// Write a page that needs nothing else to this file as well
+        #[arg(long)]
+        html: Option<PathBuf>,
+    },
+    /// Show a report that a replay wrote as JSON: as the table, or as a page
+    Report {
+        /// The JSON; `-` reads it from stdin
+        report: PathBuf,
+        /// Write a page that needs nothing else to this file
+        #[arg(long)]
+        html: Option<PathBuf>,
     },
     /// Replay traffic under many settings: which are better, and for what?
     Sweep {
@@ -151,6 +162,9 @@ enum Command {
         /// For machines; the same for any number of threads
         #[arg(long)]
         json: bool,
+        /// Write a page that needs nothing else to this file as well
+        #[arg(long)]
+        html: Option<PathBuf>,
     },
     /// Whether a report meets its latency targets; exit code 1 if not
     Check {
@@ -248,15 +262,21 @@ async fn run(command: Command) -> Result<ExitCode> {
             what,
             arguments,
             json,
+            html,
         } => {
             let setup = Setup::of(arguments)?;
-            show(&simulation::replay(what.open()?, setup)?, json)
+            let report = simulation::replay(what.open()?, setup)?;
+            show(&report, json, html.as_deref())
         }
         Command::Sweep {
             what,
             arguments,
             json,
-        } => show(&sweep::sweep(what.open()?, &arguments)?, json),
+            html,
+        } => {
+            let report = sweep::sweep(what.open()?, &arguments)?;
+            show(&report, json, html.as_deref())
+        }
         Command::Check { report, targets } => {
             let missed = check::missed(&Report::open(&report)?, &targets)?;
             for sentence in &missed {
@@ -269,6 +289,14 @@ async fn run(command: Command) -> Result<ExitCode> {
                 }
                 false => Ok(ExitCode::FAILURE),
             }
+        }
+        Command::Report { report, html } => {
+            let report = Report::open(&report)?;
+            match html {
+                Some(file) => write_page(&report, &file)?,
+                None => print!("{report}"),
+            }
+            Ok(ExitCode::SUCCESS)
         }
         Command::ReplaySample { url, load } => {
             dev::replay_sample(&Edge::at(&url), load).await?;
@@ -296,7 +324,10 @@ impl What {
     }
 }
 
-fn show(report: &Report, json: bool) -> Result<ExitCode> {
+fn show(report: &Report, json: bool, html: Option<&Path>) -> Result<ExitCode> {
+    if let Some(file) = html {
+        write_page(report, file)?;
+    }
     match json {
         true => println!("{}", serde_json::to_string_pretty(report)?),
         false => print!("{report}"),
@@ -309,6 +340,11 @@ fn print(report: &impl Display, json: Option<Value>) {
         Some(json) => println!("{json:#}"),
         None => print!("{report}"),
     }
+}
+
+fn write_page(report: &Report, file: &Path) -> Result<()> {
+    std::fs::write(file, page::html(report))
+        .with_context(|| format!("cannot write the page to {}", file.display()))
 }
 
 fn chaos(seed: Option<u64>, seeds: u64, seconds: Option<u64>, size: Size, trace: bool) -> ExitCode {

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::operation::Operation;
 use crate::tally::{Tallies, Tally};
 
+pub mod figures;
+pub mod page;
 pub mod table;
 
 /// Points of a curve in a report: enough for a page, few enough to read.
@@ -201,6 +203,11 @@ impl Row {
             .iter()
             .map(|(operation, tally)| Self::of(operation, tally))
             .collect()
+    }
+
+    /// Answers of which the tier is known.
+    pub fn known(&self) -> u64 {
+        self.l1.saturating_add(self.l2).saturating_add(self.l3)
     }
 
     /// At p95, the quantile that the guide's targets are read at.

@@ -1,11 +1,12 @@
 //! The table at the end of a replay, and what has to be said about it.
 //!
-//! Knows how numbers look to people, and computes none.
+//! Knows what stands where, and computes no number.
 
 use std::fmt::{self, Write as _};
 
 use comfy_table::{Cell, CellAlignment, Color};
 
+use super::figures::{NONE, count, milliseconds, share};
 use super::{Latency, Report, Row, Staleness, WhatIf};
 use crate::load::Outcome;
 use crate::operation::Operation;
@@ -37,15 +38,15 @@ pub fn table(rows: &[Row]) -> String {
 }
 
 fn cells(row: &Row, with_errors: bool) -> Vec<Cell> {
-    let known = row.l1 + row.l2 + row.l3;
+    let known = row.known();
     let l3 = if row.has_l3 {
         share(row.l3, known)
     } else {
-        "–".to_owned()
+        NONE.to_owned()
     };
     let mut cells: Vec<Cell> = [
         row.operation.clone(),
-        row.requests.to_string(),
+        count(row.requests),
         share(row.l1, known),
         share(row.l2, known),
         l3,
@@ -55,7 +56,7 @@ fn cells(row: &Row, with_errors: bool) -> Vec<Cell> {
     if with_errors {
         cells.push(match row.errors {
             0 => Cell::new("0"),
-            errors => Cell::new(errors).fg(Color::Red),
+            errors => Cell::new(count(errors)).fg(Color::Red),
         });
     }
     let Latency {
@@ -67,29 +68,14 @@ fn cells(row: &Row, with_errors: bool) -> Vec<Cell> {
     cells.extend([p50_us, p95_us, p99_us].map(|us| Cell::new(milliseconds(us))));
     cells.push(Cell::new(
         row.target_ms
-            .map_or_else(|| "–".to_owned(), |ms| format!("< {ms} ms")),
+            .map_or_else(|| NONE.to_owned(), |ms| format!("< {ms} ms")),
     ));
     cells.push(match row.verdict() {
         Some(true) => Cell::new("met").fg(Color::Green),
         Some(false) => Cell::new("missed").fg(Color::Red),
-        None => Cell::new("–"),
+        None => Cell::new(NONE),
     });
     cells
-}
-
-fn share(part: u64, whole: u64) -> String {
-    if whole == 0 {
-        return "–".to_owned();
-    }
-    // In tenths of a percent, rounded to the nearest.
-    let tenths = (part * 2000 + whole) / (whole * 2);
-    format!("{}.{}", tenths / 10, tenths % 10)
-}
-
-fn milliseconds(us: u64) -> String {
-    // In tenths, rounded up: a latency must not look better than it was.
-    let tenths = us.div_ceil(100);
-    format!("{}.{}", tenths / 10, tenths % 10)
 }
 
 /// The whole report on a terminal.
@@ -238,16 +224,6 @@ mod tests {
 
     use super::*;
     use crate::tally::Tallies;
-
-    #[test]
-    fn shares_are_rounded_to_the_nearest_and_latencies_up() {
-        assert_eq!(share(1, 3), "33.3");
-        assert_eq!(share(2, 3), "66.7");
-        assert_eq!(share(3, 3), "100.0");
-        assert_eq!(share(0, 0), "–");
-        assert_eq!(milliseconds(9_901), "10.0");
-        assert_eq!(milliseconds(0), "0.0");
-    }
 
     #[test]
     fn the_table_has_a_row_for_each_operation_that_was_sent() -> Result<()> {
