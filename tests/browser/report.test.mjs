@@ -147,20 +147,26 @@ describe("the page of a report", { skip: missing }, () => {
     }
   }
 
-  test("of a replay of recorded traffic is whole, whatever its numbers are", async () => {
-    const file = join(directory, "replay.html");
-    execFileSync(SIM, ["replay", `${ROOT}tests/data/weblog-424-norobots-evening.slt.gz`, "--fault", "valkey@10m+60s", "--html", file], { stdio: ["ignore", "ignore", "inherit"] });
-    for (const width of [1280, 390]) {
-      const { page, said } = await opened(pathToFileURL(file).href, { width });
-      const sections = await page.$$eval("section", (sections) => sections.map(({ id }) => id));
-      for (const name of ["targets", "latency", "tiers", "load"]) assert.ok(sections.includes(name), name);
-      assert.equal(await overflow_px(page), 0);
-      assert.deepEqual(await misplacedWords(page), []);
-      assert.deepEqual(await violations(page), []);
-      assert.deepEqual(said, []);
-      await page.screenshot({ path: `${SCREENSHOTS}/replay-${width}.png`, fullPage: true });
-    }
-  });
+  const TRACE = `${ROOT}tests/data/weblog-424-norobots-evening.slt.gz`;
+  for (const [name, sections, ...words] of [
+    ["replay", ["targets", "latency", "tiers", "load"], "--fault", "valkey@10m+60s"],
+    ["sweep", ["targets", "what-if"], "--set", "L1_MAX_AGE_MS=1000,5000", "--modes", "direct"],
+  ]) {
+    test(`of a ${name} of recorded traffic is whole, whatever its numbers are`, async () => {
+      const file = join(directory, `${name}.html`);
+      execFileSync(SIM, [name, TRACE, ...words, "--html", file], { stdio: ["ignore", "ignore", "inherit"] });
+      for (const width of [1280, 390]) {
+        const { page, said } = await opened(pathToFileURL(file).href, { width });
+        const there = await page.$$eval("section", (all) => all.map(({ id }) => id));
+        for (const section of sections) assert.ok(there.includes(section), section);
+        assert.equal(await overflow_px(page), 0);
+        assert.deepEqual(await misplacedWords(page), []);
+        assert.deepEqual(await violations(page), []);
+        assert.deepEqual(said, []);
+        await page.screenshot({ path: `${SCREENSHOTS}/${name}-${width}.png`, fullPage: true });
+      }
+    });
+  }
 
   test("has the numbers of its JSON in the targets, the same as on the terminal", async () => {
     const { page } = await opened(written("evening", json));

@@ -148,6 +148,7 @@ fn bar(part: f64) -> Markup {
 }
 
 pub fn what_if(lines: &[WhatIf]) -> Option<Markup> {
+    let names = names_of_all(lines);
     (!lines.is_empty()).then(|| {
         html! {
             p {
@@ -157,7 +158,8 @@ pub fn what_if(lines: &[WhatIf]) -> Option<Markup> {
             (framed("what-if-title", &html! {
                 thead {
                     tr {
-                        th scope="col" { "settings" }
+                        @for name in &names { th.setting scope="col" { (name) } }
+                        @if names.is_empty() { th scope="col" { "settings" } }
                         th scope="col" { "L1 %" }
                         th scope="col" { "missed" }
                         th scope="col" { "worst" }
@@ -170,7 +172,7 @@ pub fn what_if(lines: &[WhatIf]) -> Option<Markup> {
                         th.word scope="col" { "front" }
                     }
                 }
-                tbody { @for line in lines { (alternative(line)) } }
+                tbody { @for line in lines { (alternative(line, !names.is_empty())) } }
             }))
             p.caption {
                 "Missed: targets, at p95. Worst: p95 of the operation that is furthest from its target, as a multiple of it."
@@ -179,12 +181,34 @@ pub fn what_if(lines: &[WhatIf]) -> Option<Markup> {
     })
 }
 
-fn alternative(line: &WhatIf) -> Markup {
+/// Of the settings, where all lines have the same.
+fn names_of_all(lines: &[WhatIf]) -> Vec<&str> {
+    let mut names = lines.iter().map(|line| {
+        line.settings
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect()
+    });
+    let first: Vec<&str> = names.next().unwrap_or_default();
+    if names.all(|others: Vec<&str>| others == first) {
+        first
+    } else {
+        Vec::new()
+    }
+}
+
+fn alternative(line: &WhatIf, has_columns: bool) -> Markup {
     html! {
         tr.front[line.is_on_front] {
-            th scope="row" {
-                @if line.settings.is_empty() { "as it is" }
-                @for (name, value) in &line.settings { code { (name) " = " (value) } }
+            @if has_columns {
+                @for (place, (_, value)) in line.settings.iter().enumerate() {
+                    @if place == 0 { th scope="row" { (value) } } @else { td.setting { (value) } }
+                }
+            } @else {
+                th scope="row" {
+                    @if line.settings.is_empty() { "as it is" }
+                    @for (name, value) in &line.settings { code { (name) " = " (value) } }
+                }
             }
             td { (percent(line.l1_share)) }
             td { (count(line.targets_missed)) }
