@@ -152,7 +152,8 @@ pub fn what_if(lines: &[WhatIf]) -> Option<Markup> {
     (!lines.is_empty()).then(|| {
         html! {
             p {
-                "The same traffic under other settings. A line is on the front when no other is as good in everything and better in something: "
+                "The same traffic under other settings. A line is on the front when no other is as good in its "
+                "worst latency, errors, load on PostgreSQL and stale answers, and better in one of them: "
                 "what remains is a choice."
             }
             (framed("what-if-title", &html! {
@@ -165,8 +166,8 @@ pub fn what_if(lines: &[WhatIf]) -> Option<Markup> {
                         th scope="col" { "worst" }
                         th scope="col" { "voice p95 ms" }
                         th scope="col" { "errors" }
-                        th scope="col" { "PostgreSQL peak/s" }
-                        th scope="col" { "Valkey peak/s" }
+                        th scope="col" { "PostgreSQL/s" }
+                        th scope="col" { "Valkey/s" }
                         th scope="col" { "stale %" }
                         th scope="col" { "stale at most" }
                         th.word scope="col" { "front" }
@@ -175,7 +176,7 @@ pub fn what_if(lines: &[WhatIf]) -> Option<Markup> {
                 tbody { @for line in lines { (alternative(line, !names.is_empty())) } }
             }))
             p.caption {
-                "Missed: targets, at p95. Worst: p95 of the operation that is furthest from its target, as a multiple of it."
+                "Missed: targets, at p95. Worst: p95 of the operation that is furthest from its target, as a multiple of it. A store has its peak."
             }
         }
     })
