@@ -9,11 +9,12 @@
 //! - [`transport`]: the only loop that moves bytes.
 //!
 //! Beside them: [`isolate`] (what an isolate keeps between requests), [`clock`],
-//! [`settings`], [`policy`], [`limits`], [`error`], [`json`],
+//! [`settings`], [`policy`], [`limits`], [`error`], [`json`], [`hex`],
 //! and [`mutation`], which tests break promises with.
 
 pub mod clock;
 pub mod error;
+pub mod hex;
 pub mod host;
 pub mod isolate;
 pub mod json;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
+use crate::hex::hex;
 use crate::host::Host;
 use crate::json::{self, Object};
 use crate::limits;
@@ -547,8 +548,4 @@ fn with_members(stored: &Rows, members: &str) -> Result<Answer, Error> {
         )));
     }
     Ok(Answer::Plain(200, format!("{text},{members}}}")))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

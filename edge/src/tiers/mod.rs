@@ -21,6 +21,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::error::{Error, Fault, Store};
+use crate::hex::hex;
 use crate::host::Host;
 use crate::isolate::Isolate;
 use crate::limits;
@@ -195,11 +196,7 @@ impl<H: Host> Tiers<H> {
     }
 
     fn token(&self) -> String {
-        self.host
-            .random()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hex(&self.host.random())
     }
 
     // ------------------------------------------------------------ the stores
