@@ -7,8 +7,7 @@ test:
 	@scripts/test
 # SEED=… repeats a run, SECONDS=… says for how long new seeds begin.
 chaos:
-	@cargo build --quiet --profile bench --package sim
-	@target/release/sim chaos $(if $(SEED),--seed $(SEED) --seeds $(or $(SEEDS),1),--seeds 1000000 --seconds $(or $(SECONDS),60))
+	@scripts/sim chaos $(if $(SEED),--seed $(SEED) --seeds $(or $(SEEDS),1),--seeds 1000000 --seconds $(or $(SECONDS),60))
 # All tests with faults between the edge and real stores; make test has most of them.
 faults:
 	@. scripts/env && scripts/build && cargo build --quiet --package sim && node --test tests/faults/*.test.mjs
