@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 use serde_json::{Value, json};
@@ -313,13 +313,37 @@ struct What {
     /// How a trace of keys is written [default: as its name says]
     #[arg(long)]
     format: Option<Format>,
+    /// So many times as fast as recorded
+    #[arg(long, value_parser = above_zero, conflicts_with = "rate")]
+    speed: Option<f64>,
+    /// So many requests per second, whenever they were recorded
+    #[arg(long, value_parser = above_zero)]
+    rate: Option<f64>,
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    let number: Option<f64> = text.parse().ok();
+    number
+        .filter(|number| number.is_finite() && *number > 0.0)
+        .ok_or_else(|| format!("{text} is no number above 0"))
 }
 
 impl What {
     /// Says what was odd about it.
     fn open(&self) -> Result<Traffic> {
-        let traffic = traffic::open(&self.traffic, self.format)?;
+        let mut traffic = traffic::open(&self.traffic, self.format)?;
         eprint!("{}", traffic.oddities);
+        if let Some(speed) = self.speed {
+            traffic.at_speed(speed);
+        }
+        if let Some(rate) = self.rate {
+            traffic.at_rate(rate);
+        }
+        ensure!(
+            traffic.duration_ms() > 0 || traffic.requests.len() == 1,
+            "all requests of {} are at the same time, as in a trace without times: say how many come per second with --rate",
+            self.traffic.display()
+        );
         Ok(traffic)
     }
 }

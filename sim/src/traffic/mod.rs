@@ -101,6 +101,30 @@ impl Traffic {
         last_ms - first_ms
     }
 
+    /// The same at another pace: `speed` times as fast.
+    pub fn at_speed(&mut self, speed: f64) {
+        let first_ms = self.requests.first().map_or(0, |first| first.time_ms);
+        for request in &mut self.requests {
+            let since_ms = (request.time_ms - first_ms) as f64 / speed;
+            request.time_ms = first_ms + since_ms as u64;
+        }
+    }
+
+    /// The same at so many requests per second, whenever they were recorded. Those
+    /// of a flow begin with its first.
+    pub fn at_rate(&mut self, per_s: f64) {
+        let mut began_ms: HashMap<Number, u64, FxBuildHasher> = HashMap::default();
+        for (index, request) in self.requests.iter_mut().enumerate() {
+            request.time_ms = (index as f64 * 1000.0 / per_s) as u64;
+            if request.flow != 0 {
+                let own_ms = request.time_ms;
+                request.time_ms = *began_ms.entry(request.flow).or_insert(own_ms);
+            }
+        }
+        // One of a flow that began before others comes before them.
+        self.requests.sort_by_key(|request| request.time_ms);
+    }
+
     /// What the request asks for, by name.
     pub fn key(&self, request: &Request) -> &str {
         self.keys.name(request.key)
@@ -140,5 +164,31 @@ impl Request {
             place: 0,
             flow: 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(traffic: &Traffic) -> Vec<u64> {
+        let requests = traffic.requests.iter();
+        requests.map(|request| request.time_ms).collect()
+    }
+
+    #[test]
+    fn traffic_can_be_replayed_at_another_pace() {
+        let mut traffic = Traffic::default();
+        for (time_ms, flow) in [(1_000, 0), (2_000, 7), (2_000, 0), (3_000, 7)] {
+            traffic.push(Request {
+                flow,
+                ..Request::new(time_ms, Operation::Session, 0)
+            });
+        }
+        traffic.at_speed(10.0);
+        assert_eq!(times(&traffic), [1_000, 1_100, 1_100, 1_200]);
+        traffic.at_rate(100.0);
+        assert_eq!(times(&traffic), [0, 10, 10, 20]);
+        assert_eq!(traffic.requests[2].flow, 7);
     }
 }
