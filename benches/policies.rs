@@ -8,9 +8,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use edge::tiers::memory::L1Policy;
 use sim::caches::{
     Cache, Clairvoyant, EdgeL1, Lru, MiniMoka, Moka, QuickCache, Requests, S3Fifo, Sieve,
-    Unbounded, Windowed, clairvoyant, hits,
+    Unbounded, clairvoyant, hits,
 };
 use sim::trace;
 
@@ -44,9 +45,11 @@ fn policies(criterion: &mut Criterion) {
         measure("quick_cache", &|| asked(QuickCache::new(capacity), ids));
         measure("mini-moka", &|| asked(MiniMoka::new(capacity), ids));
         measure("moka", &|| asked(Moka::new(capacity), ids));
-        measure("the edge's L1", &|| asked(EdgeL1::new(capacity), ids));
-        measure("mini-moka, windowed", &|| {
-            asked(Windowed::new(capacity, distinct), ids)
+        measure("the edge's L1", &|| {
+            asked(EdgeL1::new(L1Policy::Adaptive, capacity), ids)
+        });
+        measure("the edge's L1, moka", &|| {
+            asked(EdgeL1::new(L1Policy::Moka, capacity), ids)
         });
         group.finish();
     }

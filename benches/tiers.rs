@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use edge::tiers::entry::Entry;
-use edge::tiers::memory::Memory;
+use edge::tiers::memory::{L1Policy, Memory};
 
 const KEYS: usize = 10_000;
 const BODY_BYTES: usize = 1_000;
@@ -21,7 +21,7 @@ fn entry() -> Entry {
 }
 
 fn filled(bytes_max: u64) -> Memory {
-    let mut memory = Memory::new(bytes_max);
+    let mut memory = Memory::new(L1Policy::Adaptive, bytes_max);
     for n in 0..KEYS {
         memory.keep(&format!("session:{n}"), "", entry(), 0);
     }
@@ -44,7 +44,7 @@ fn memory(criterion: &mut Criterion) {
     let mut next = keys.iter().cycle();
     let body = entry();
     for (name, mut memory) in [
-        ("miss and fill", Memory::new(roomy)),
+        ("miss and fill", Memory::new(L1Policy::Adaptive, roomy)),
         ("miss and fill when full", filled(tight)),
     ] {
         group.bench_function(name, |bencher| {

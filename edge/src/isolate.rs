@@ -34,7 +34,7 @@ impl Isolate {
         let gate =
             |deadline_ms| Gate::new(settings.breaker_failures, deadline_ms + CANCEL_DEADLINE_MS);
         Self {
-            memory: RefCell::new(Memory::new(settings.l1_bytes)),
+            memory: RefCell::new(Memory::new(settings.l1_policy, settings.l1_bytes)),
             flights: RefCell::default(),
             valkey: gate(settings.valkey_deadline_ms),
             postgres: gate(settings.postgres_deadline_ms),

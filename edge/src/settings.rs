@@ -13,6 +13,7 @@ use crate::error::{Error, Fault, Store};
 use crate::host::{Address, Tls};
 use crate::limits;
 use crate::policy::{Kind, Policies};
+use crate::tiers::memory::L1Policy;
 use crate::wire::pg::{self, SslMode};
 use crate::wire::resp;
 
@@ -49,6 +50,7 @@ pub struct Settings {
     pub origins: Vec<String>,
     pub backend: Backend,
     pub l1_bytes: u64,
+    pub l1_policy: L1Policy,
     pub policies: Policies,
     /// How long Valkey may take for a request, in ms.
     pub valkey_deadline_ms: u64,
@@ -108,6 +110,14 @@ impl Settings {
                 limits::L1_BYTES_DEFAULT,
                 0..=limits::L1_BYTES_MAX,
             ),
+            l1_policy: match set("L1_POLICY").as_deref() {
+                None | Some("adaptive") => L1Policy::Adaptive,
+                Some("moka") => L1Policy::Moka,
+                Some(_) => {
+                    complain("L1_POLICY is adaptive or moka".to_owned());
+                    L1Policy::Adaptive
+                }
+            },
             policies: Policies::new(
                 number(
                     "L1_MAX_AGE_MS",
@@ -380,6 +390,7 @@ mod tests {
         for (name, value) in [
             ("L1_BYTES", "32MiB"),
             ("L1_BYTES", "99999999999"),
+            ("L1_POLICY", "lru"),
             ("L1_MAX_AGE_MS", "5001"),
             ("L1_MAX_AGE_MS", "-1"),
             ("COPY_MAX_AGE_MS", "1e3"),

@@ -3,12 +3,17 @@
 //!
 //! Needs only the files of `tests/data/traces`.
 
+#![allow(clippy::expect_used)] // A test may stop.
+
 use std::path::Path;
+use std::sync::Mutex;
+use std::thread;
 
 use anyhow::Result;
+use edge::tiers::memory::L1Policy;
 use sim::caches::curve::Curve;
 use sim::caches::{
-    Cache, Clairvoyant, Id, Lru, Requests, S3Fifo, Sieve, Unbounded, clairvoyant, hits,
+    Cache, Clairvoyant, EdgeL1, Id, Lru, Requests, S3Fifo, Sieve, Unbounded, clairvoyant, hits,
     lifetime::Lifetime,
 };
 use sim::trace::{self, Trace};
@@ -111,6 +116,45 @@ fn misses_are_the_golden_ones() -> Result<()> {
             }
         }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    Ok(())
+}
+
+/// The edge's L1 never misses more than LRU, nor much more than S3-FIFO.
+#[test]
+fn the_l1_misses_as_little_as_the_better_one() -> Result<()> {
+    const MORE_THAN_S3_FIFO_MAX: f64 = 0.01;
+    let sizes: [(&str, &[u32]); 5] = [
+        (NOROBOTS, &[8, 88, 100, 500, 881, 1000, 5000]),
+        (ROBOTS, &[34, 100, 340, 500, 1000, 3403, 5000]),
+        (WEB12, &[13, 100, 137, 500, 1000, 1375, 5000]),
+        (ORM_NIGHT, &[86, 500, 5000]),
+        (TWITTER, &[143, 500, 1435, 5000, 14_354]),
+    ];
+    let wrong = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        let wrong = &wrong;
+        let compare = move |name: &'static str, sizes: &[u32]| {
+            let Requests { ids, distinct, .. } = Requests::of_trace(&open(name)?.requests)?;
+            for size in sizes {
+                let lru = miss_ratio(&mut Lru::new(*size, distinct), &ids);
+                let s3_fifo = miss_ratio(&mut S3Fifo::new(*size, distinct), &ids);
+                let l1 = miss_ratio(&mut EdgeL1::new(L1Policy::Adaptive, *size), &ids);
+                println!("{name} {size}: {lru:.4} {s3_fifo:.4} {l1:.4}");
+                if l1 > lru.min(s3_fifo + MORE_THAN_S3_FIFO_MAX) {
+                    let line =
+                        format!("{name} {size}: {l1:.4}, LRU {lru:.4}, S3-FIFO {s3_fifo:.4}");
+                    wrong.lock().expect("no thread stopped").push(line);
+                }
+            }
+            anyhow::Ok(())
+        };
+        let threads = sizes.map(|(name, sizes)| scope.spawn(move || compare(name, sizes)));
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().expect("no thread stopped"))
+    })?;
+    let wrong = wrong.into_inner().expect("no thread stopped");
     assert!(wrong.is_empty(), "{wrong:#?}");
     Ok(())
 }

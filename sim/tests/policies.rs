@@ -6,11 +6,12 @@
 
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
+use edge::tiers::memory::L1Policy;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use sim::caches::{
-    Cache, Clairvoyant, EdgeL1, Id, Lru, MiniMoka, Moka, QuickCache, Requests, S3Fifo, Sieve,
-    Unbounded, Windowed, clairvoyant, hits,
+    Cache, Clairvoyant, ENTRY_BYTES, EdgeL1, Id, Lru, MiniMoka, Moka, QuickCache, Requests, S3Fifo,
+    Sieve, Unbounded, clairvoyant, hits,
 };
 
 /// The obvious way: a list of ids, the most recent one last.
@@ -97,10 +98,10 @@ proptest! {
         }
         // What need not let in what it missed is as if it had one place more.
         let mut choosing: [(&str, Box<dyn Cache>); 4] = [
-            ("windowed", Box::new(Windowed::new(capacity, all.distinct))),
             ("moka", Box::new(Moka::new(capacity))),
             ("mini-moka", Box::new(MiniMoka::new(capacity))),
-            ("the edge's L1", Box::new(EdgeL1::new(capacity))),
+            ("the edge's L1", Box::new(EdgeL1::new(L1Policy::Adaptive, capacity))),
+            ("the edge's L1 with moka", Box::new(EdgeL1::new(L1Policy::Moka, capacity))),
         ];
         for (name, cache) in &mut choosing {
             let found: u64 = all.ids.iter().map(|id| u64::from(cache.access(*id))).sum();
@@ -116,22 +117,24 @@ proptest! {
         prop_assert_eq!(hits(&mut Sieve::new(room, all.distinct), &all.ids), expected);
         prop_assert_eq!(hits(&mut S3Fifo::new(room, all.distinct), &all.ids), expected);
         prop_assert_eq!(hits(&mut Moka::new(room), &all.ids), expected);
-        prop_assert_eq!(hits(&mut EdgeL1::new(room), &all.ids), expected);
+        for policy in [L1Policy::Adaptive, L1Policy::Moka] {
+            prop_assert_eq!(hits(&mut EdgeL1::new(policy, room), &all.ids), expected);
+        }
     }
 }
 
-/// The edge's L1 is the library, asked as the tiers ask: twice before a fill.
+/// With moka the edge's L1 is the library, asked as the tiers ask: twice before a fill.
 #[test]
-fn the_l1_is_the_bare_library_hit_for_hit() {
+fn the_l1_with_moka_is_the_bare_library_hit_for_hit() {
     const CAPACITY: u32 = 500;
-    const WEIGHT: u32 = 168;
+    const WEIGHT: u32 = ENTRY_BYTES as u32;
     let trace = sim::trace::excerpt().unwrap();
     let all = Requests::of_trace(&trace).unwrap();
     let mut bare = mini_moka::unsync::Cache::builder()
         .max_capacity(u64::from(CAPACITY * WEIGHT))
         .weigher(|_: &String, (): &()| WEIGHT)
         .build_with_hasher(BuildHasherDefault::<DefaultHasher>::default());
-    let mut l1 = EdgeL1::new(CAPACITY);
+    let mut l1 = EdgeL1::new(L1Policy::Moka, CAPACITY);
     for (number, id) in all.ids.iter().enumerate() {
         let key = format!("{id:08x}");
         let is_hit = bare.get(&key).is_some();

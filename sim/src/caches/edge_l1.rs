@@ -5,12 +5,12 @@
 //! capacity is a number of entries as everywhere else. Copies never age.
 
 use edge::tiers::entry::Entry;
-use edge::tiers::memory::Memory;
+use edge::tiers::memory::{L1Policy, Memory};
 
 use super::{Cache, Id};
 
 /// What an entry without a body weighs in L1 under a key of [`KEY_BYTES`].
-pub const ENTRY_BYTES: u64 = 168;
+pub const ENTRY_BYTES: u64 = 248;
 const KEY_BYTES: usize = 8;
 /// A variant of the whole value, as the tiers call it.
 const WHOLE: &str = "";
@@ -24,9 +24,9 @@ pub struct EdgeL1 {
 impl EdgeL1 {
     /// Of fewer entries than [`edge::limits::L1_ENTRY_FRACTION`] it keeps none:
     /// each would be too large for it.
-    pub fn new(capacity: u32) -> Self {
+    pub fn new(policy: L1Policy, capacity: u32) -> Self {
         Self {
-            memory: Memory::new(u64::from(capacity) * ENTRY_BYTES),
+            memory: Memory::new(policy, u64::from(capacity) * ENTRY_BYTES),
             key: String::with_capacity(KEY_BYTES),
         }
     }

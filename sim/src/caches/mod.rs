@@ -23,17 +23,15 @@ mod policy;
 mod s3_fifo;
 mod sieve;
 mod unbounded;
-mod window;
 
 pub use clairvoyant::Clairvoyant;
-pub use edge_l1::EdgeL1;
+pub use edge_l1::{ENTRY_BYTES, EdgeL1};
 pub use libraries::{MiniMoka, Moka, QuickCache};
 pub use lru::Lru;
 pub use policy::Policy;
 pub use s3_fifo::S3Fifo;
 pub use sieve::Sieve;
 pub use unbounded::Unbounded;
-pub use window::Windowed;
 
 /// A thing of the trace: they are numbered in the order of their first request.
 pub type Id = u32;

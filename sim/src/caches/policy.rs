@@ -1,8 +1,9 @@
 //! All policies by name.
 
+use edge::tiers::memory::L1Policy;
+
 use super::{
-    Clairvoyant, EdgeL1, Lru, MiniMoka, Moka, QuickCache, Requests, S3Fifo, Sieve, Unbounded,
-    Windowed, hits,
+    Clairvoyant, EdgeL1, Lru, MiniMoka, Moka, QuickCache, Requests, S3Fifo, Sieve, Unbounded, hits,
 };
 
 /// One of them.
@@ -15,7 +16,7 @@ pub enum Policy {
     Moka,
     MiniMoka,
     EdgeL1,
-    Windowed,
+    EdgeL1Moka,
     Clairvoyant,
     Unbounded,
 }
@@ -30,7 +31,7 @@ impl Policy {
         Self::Moka,
         Self::MiniMoka,
         Self::EdgeL1,
-        Self::Windowed,
+        Self::EdgeL1Moka,
         Self::Clairvoyant,
         Self::Unbounded,
     ];
@@ -44,7 +45,7 @@ impl Policy {
             Self::Moka => "moka",
             Self::MiniMoka => "mini-moka",
             Self::EdgeL1 => "edge L1",
-            Self::Windowed => "mini-moka, windowed",
+            Self::EdgeL1Moka => "edge L1, moka",
             Self::Clairvoyant => "clairvoyant",
             Self::Unbounded => "unbounded",
         }
@@ -61,8 +62,8 @@ impl Policy {
             Self::QuickCache => hits(&mut QuickCache::new(capacity), ids),
             Self::Moka => hits(&mut Moka::new(capacity), ids),
             Self::MiniMoka => hits(&mut MiniMoka::new(capacity), ids),
-            Self::EdgeL1 => hits(&mut EdgeL1::new(capacity), ids),
-            Self::Windowed => hits(&mut Windowed::new(capacity, distinct), ids),
+            Self::EdgeL1 => hits(&mut EdgeL1::new(L1Policy::Adaptive, capacity), ids),
+            Self::EdgeL1Moka => hits(&mut EdgeL1::new(L1Policy::Moka, capacity), ids),
             Self::Clairvoyant => hits(&mut Clairvoyant::new(capacity, next_uses), ids),
             Self::Unbounded => hits(&mut Unbounded::new(distinct), ids),
         }
