@@ -101,6 +101,8 @@ pub fn sweep(traffic: Traffic, arguments: &Arguments) -> Result<Report> {
                 isolates: point.isolates,
                 faults: arguments.faults.clone(),
                 level: arguments.level,
+                l1: None,
+                l1_entries: None,
                 seed: arguments.seed,
             };
             Setup::with_model(arguments, model.clone())

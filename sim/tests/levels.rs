@@ -5,13 +5,14 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use anyhow::Result;
-use sim::model::Model;
+use sim::caches::{Policy, Requests};
+use sim::model::{self, Model, Times, Way};
 use sim::operation::Operation;
 use sim::report::{Report, Row};
 use sim::simulation;
 use sim::simulation::setup::{Arguments, Level, Mode, Setup};
 use sim::trace;
-use sim::traffic::{Traffic, mapped};
+use sim::traffic::{Request, Traffic, mapped};
 
 /// Recorded keys, faster than recorded, so that copies in memory count.
 fn traffic(speed: u64) -> Result<Traffic> {
@@ -23,7 +24,7 @@ fn traffic(speed: u64) -> Result<Traffic> {
 }
 
 /// Near the data, so that no deadline passes.
-fn model(per_place: u32) -> Model {
+fn near(per_place: u32) -> Model {
     let mut model = Model::default();
     model.places.truncate(2);
     model.isolates.per_place = per_place;
@@ -36,7 +37,7 @@ fn report(level: Level, mode: Mode, speed: u64, per_place: u32) -> Result<Report
         mode,
         ..Arguments::default()
     };
-    let setup = Setup::with_model(arguments, model(per_place))?;
+    let setup = Setup::with_model(arguments, near(per_place))?;
     simulation::replay(traffic(speed)?, setup)
 }
 
@@ -95,6 +96,54 @@ fn differences(full: &Report, fast: &Report) -> Vec<String> {
         }
     }
     wrong
+}
+
+#[test]
+fn an_l1_in_the_simulation_hits_as_often_as_the_bare_cache() -> Result<()> {
+    let keys = trace::excerpt()?;
+    let all = Requests::of_trace(&keys)?;
+    let mut traffic = Traffic::default();
+    for request in &keys {
+        let key = traffic.keys.number(&request.key.to_string());
+        traffic.push(Request::new(0, Operation::Generic, key));
+    }
+    // Everything happens at the same moment, so that nothing ages.
+    let nothing = model::Store {
+        service_us: Times::Always(0),
+        connect_round_trips: 0,
+        ..model::Store::default()
+    };
+    let mut model = near(1);
+    model.places.truncate(1);
+    model.places[0].way = Way::default();
+    let zero = || Times::Always(0);
+    model.edge = model::Edge {
+        start_us: zero(),
+        floor_us: zero(),
+        l1_us: zero(),
+        l2_us: zero(),
+        l3_us: zero(),
+        write_us: zero(),
+    };
+    model.valkey = nothing;
+    for policy in Policy::ALL {
+        if policy == Policy::Clairvoyant {
+            continue;
+        }
+        let setup = Setup::with_model(
+            Arguments {
+                level: Level::Fast,
+                l1: Some(policy),
+                l1_entries: Some(300),
+                ..Arguments::default()
+            },
+            model.clone(),
+        )?;
+        let report = simulation::replay(traffic.clone(), setup)?;
+        let bare = policy.hits(300, &all, &[]);
+        assert_eq!(report.rows[0].l1, bare, "{}", policy.name());
+    }
+    Ok(())
 }
 
 #[test]

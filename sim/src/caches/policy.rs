@@ -3,20 +3,28 @@
 use edge::tiers::memory::L1Policy;
 
 use super::{
-    Clairvoyant, EdgeL1, Lru, MiniMoka, Moka, QuickCache, Requests, S3Fifo, Sieve, Unbounded, hits,
+    Cache, Clairvoyant, EdgeL1, Lru, MiniMoka, Moka, QuickCache, Requests, S3Fifo, Sieve,
+    Unbounded, hits,
 };
 
 /// One of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Policy {
     Lru,
     Sieve,
+    #[value(name = "s3-fifo")]
     S3Fifo,
     QuickCache,
     Moka,
     MiniMoka,
+    /// As it is by default
+    #[value(name = "edge")]
     EdgeL1,
+    /// With L1_POLICY=moka
+    #[value(name = "edge-moka")]
     EdgeL1Moka,
+    /// Knows the future: only for traces of keys
+    #[value(skip)]
     Clairvoyant,
     Unbounded,
 }
@@ -49,6 +57,23 @@ impl Policy {
             Self::Clairvoyant => "clairvoyant",
             Self::Unbounded => "unbounded",
         }
+    }
+
+    /// One of so many entries; none of the clairvoyant, which needs to be told the
+    /// future.
+    pub fn cache(self, capacity: u32, distinct: u32) -> Option<Box<dyn Cache>> {
+        Some(match self {
+            Self::Lru => Box::new(Lru::new(capacity, distinct)),
+            Self::Sieve => Box::new(Sieve::new(capacity, distinct)),
+            Self::S3Fifo => Box::new(S3Fifo::new(capacity, distinct)),
+            Self::QuickCache => Box::new(QuickCache::new(capacity)),
+            Self::Moka => Box::new(Moka::new(capacity)),
+            Self::MiniMoka => Box::new(MiniMoka::new(capacity)),
+            Self::EdgeL1 => Box::new(EdgeL1::new(L1Policy::Adaptive, capacity)),
+            Self::EdgeL1Moka => Box::new(EdgeL1::new(L1Policy::Moka, capacity)),
+            Self::Unbounded => Box::new(Unbounded::new(distinct)),
+            Self::Clairvoyant => return None,
+        })
     }
 
     /// Hits of a cache of so many entries. The clairvoyant one needs to be told

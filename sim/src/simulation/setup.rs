@@ -8,8 +8,10 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
 use edge::settings::{Backend, Settings};
+use edge::tiers::memory::L1Policy;
 
 use super::faults::Fault;
+use crate::caches::Policy;
 use crate::model::Model;
 use crate::virtual_network::{POSTGRES, VALKEY};
 
@@ -94,6 +96,12 @@ pub struct Arguments {
     /// How much of the edge is run
     #[arg(long, value_enum, default_value_t)]
     pub level: Level,
+    /// At the fast level: what decides which copies stay in an isolate
+    #[arg(long, value_enum)]
+    pub l1: Option<Policy>,
+    /// At the fast level: for how many copies an isolate has room [default: as many as L1_BYTES holds]
+    #[arg(long, value_name = "ENTRIES")]
+    pub l1_entries: Option<u32>,
     /// Another one draws other delays, places and isolates
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -109,6 +117,8 @@ pub struct Setup {
     pub model: Model,
     pub faults: Vec<Fault>,
     pub level: Level,
+    pub l1: Policy,
+    pub l1_entries: Option<u32>,
     pub seed: u64,
 }
 
@@ -137,13 +147,25 @@ impl Setup {
             arguments.level == Level::Full || arguments.faults.is_empty(),
             "the fast level knows no faults: leave out --level fast, or --fault"
         );
+        ensure!(
+            arguments.level == Level::Fast
+                || (arguments.l1.is_none() && arguments.l1_entries.is_none()),
+            "at the full level L1 is the edge's own: set L1_POLICY and L1_BYTES, or take --level fast"
+        );
+        let settings = settings(arguments.mode, &arguments.settings)?;
+        let own = match settings.l1_policy {
+            L1Policy::Adaptive => Policy::EdgeL1,
+            L1Policy::Moka => Policy::EdgeL1Moka,
+        };
         Ok(Self {
-            settings: settings(arguments.mode, &arguments.settings)?,
+            settings,
             mode: arguments.mode,
             said: arguments.settings,
             model,
             faults: arguments.faults,
             level: arguments.level,
+            l1: arguments.l1.unwrap_or(own),
+            l1_entries: arguments.l1_entries,
             seed: arguments.seed,
         })
     }

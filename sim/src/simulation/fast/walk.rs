@@ -16,6 +16,7 @@ use super::counter::{Counter, Links};
 use super::plan::{Plan, Step};
 use super::stored::{Lease, NEVER_US, Stored, Version};
 use crate::cache_status::Tier;
+use crate::caches::Cache;
 use crate::dice::Dice;
 use crate::model::{self, Way};
 use crate::operation::{Effect, Operation};
@@ -25,6 +26,10 @@ use crate::traffic::{Request, Traffic, call};
 const LOOK_US: (u64, u64) = (1_000, 8_000);
 /// How long the one that holds a lease is given each time, drawn from.
 const LEASE_WAIT_US: (u64, u64) = (20_000, 40_000);
+/// Of a value whose size is not recorded; see [`call::content`].
+const USUAL_BYTES: u64 = 500;
+/// What a copy weighs in L1 beyond its bytes.
+const ENTRY_BYTES: u64 = 260;
 /// What a body is does not matter here, only that there is one.
 const BODY: Bytes = Bytes::from_static(b"{}");
 
@@ -71,6 +76,8 @@ struct Isolate {
     asked_us: u64,
     busy_until_us: u64,
     held: Vec<Held>,
+    /// What decides which copies stay.
+    l1: Option<Box<dyn Cache>>,
 }
 
 /// Who asks the stores, from where, and since when.
@@ -91,6 +98,8 @@ pub(super) struct Walk<'a> {
     traffic: &'a Traffic,
     setup: &'a Setup,
     plan: &'a Plan,
+    /// For how many copies an isolate has room.
+    l1_entries: u32,
     dice: Dice,
     pub observed: Observed,
     isolates: Vec<Isolate>,
@@ -141,11 +150,13 @@ impl<'a> Walk<'a> {
             asked_us: 0,
             busy_until_us: 0,
             held: vec![Held::default(); *things as usize],
+            l1: None,
         });
         Ok(Self {
             traffic,
             setup,
             plan,
+            l1_entries: l1_entries(traffic, setup),
             dice: Dice::seeded(setup.seed),
             observed: Observed::new()?,
             isolates: isolates.collect(),
@@ -216,6 +227,10 @@ impl<'a> Walk<'a> {
             isolate.life += 1;
             isolate.number = self.observed.births;
             isolate.began_us = sent_us;
+            isolate.l1 = self
+                .setup
+                .l1
+                .cache(self.l1_entries, isolate.held.len() as u32);
             work_us += edge.start_us.draw(&mut self.dice);
         }
         isolate.asked_us = sent_us;
@@ -249,6 +264,13 @@ impl<'a> Walk<'a> {
             if !is_overtaken && loaded.tier.is_some() {
                 held.copy = Some(loaded.kept);
             }
+        }
+        let isolate = &mut self.isolates[step.slot as usize];
+        let stays = |l1: &mut Box<dyn Cache>| l1.access(step.local);
+        let stays = isolate.l1.as_mut().is_none_or(stays);
+        let held = &mut isolate.held[step.local as usize];
+        if !stays {
+            held.copy = None;
         }
         let (copy, flight) = (held.copy, held.flight);
         if let Some(copy) = copy.filter(|copy| now_ms < copy.fresh_until_ms) {
@@ -731,6 +753,21 @@ impl<'a> Walk<'a> {
     fn between(&mut self, range: (u64, u64)) -> u64 {
         between(&mut self.dice, range)
     }
+}
+
+/// As many as weigh as much as L1 may, on average.
+fn l1_entries(traffic: &Traffic, setup: &Setup) -> u32 {
+    let bytes = traffic
+        .requests
+        .iter()
+        .map(|request| match request.size_bytes {
+            0 => USUAL_BYTES,
+            bytes => u64::from(bytes),
+        });
+    let mean_bytes = bytes.sum::<u64>() / traffic.requests.len().max(1) as u64;
+    let entries = setup.settings.l1_bytes / (mean_bytes + ENTRY_BYTES);
+    let most = setup.l1_entries.map_or(entries, u64::from);
+    u32::try_from(most).unwrap_or(u32::MAX - 1)
 }
 
 fn log_in_us(store: &model::Store, is_kept: bool, dice: &mut Dice) -> u64 {
