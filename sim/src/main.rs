@@ -23,7 +23,7 @@ use sim::simulation::setup::{self, Setup};
 use sim::stores::{Data, Stores};
 use sim::study::{self, CurveOptions, Subject};
 use sim::trace::Format;
-use sim::traffic::Traffic;
+use sim::traffic::{Traffic, synth};
 use sim::{certificate, chaos, check, checkout, database, schema, simulation, sweep, traffic};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,6 +36,19 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// As a shell reports an end by Ctrl-C.
 const INTERRUPTED: u8 = 130;
+
+const SYNTH: &str = "\
+Make the traffic of a voice shop, or give the keys of a recorded trace a meaning.
+
+Shoppers log in, ask by voice (the integration guide's flow of six requests, one after
+the other), look around, think, order, send back, and leave, some with a log-out. Few
+come often and few searches are popular; an app stores again what is gone after its
+TTL. The same seed makes the same bytes on every machine.
+
+  sim synth --duration 2h --requests-per-s 50 -o evening.ndjson.zst
+  sim synth --trace tests/data/traces/tw52_1m.csv.zst -o twitter.ndjson.zst
+
+What is written is described at the top of sim/src/traffic/ndjson.rs: a JSON object a line.";
 
 #[derive(Parser)]
 #[command(about, version)]
@@ -132,6 +145,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make the traffic of a voice shop, or give the keys of a recorded trace a meaning
+    #[command(long_about = SYNTH)]
+    Synth(synth::Options),
     /// Replay traffic through the tiers in virtual time: does it meet its targets, and at what load?
     Replay {
         #[command(flatten)]
@@ -256,6 +272,10 @@ async fn run(command: Command) -> Result<ExitCode> {
         } => {
             let report = study::curve(&subject, &options)?;
             print(&report, json.then(|| report.json()));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Synth(options) => {
+            print!("{}", synth::run(&options)?);
             Ok(ExitCode::SUCCESS)
         }
         Command::Replay {

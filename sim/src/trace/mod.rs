@@ -2,7 +2,7 @@
 //!
 //! All formats become one record. Nothing is dropped in silence: what a trace
 //! has that cannot be used is counted in [`Oddities`]. What a key stands for is
-//! not recorded; [`crate::workload`] gives it a meaning.
+//! not recorded; [`crate::traffic::mapped`] gives it a meaning.
 
 use std::fmt;
 use std::fs::File;

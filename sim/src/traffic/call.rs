@@ -166,7 +166,12 @@ fn filter(key: &str) -> String {
     if key.contains('=') {
         return key.to_owned();
     }
-    let mut dice = Dice::seeded(hash(key));
+    own_query(key)
+}
+
+/// A query that no other name has.
+pub fn own_query(name: &str) -> String {
+    let mut dice = Dice::seeded(hash(name));
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.append_pair("category", dice.choose(&sample::CATEGORIES));
     // Below any price, and another one for nearly every key.

@@ -4,21 +4,24 @@
 //! - [`ndjson`] is how they are written down: one JSON object a line.
 //! - [`call`] is what a request looks like to HTTP.
 //! - [`mapped`] makes them of a recorded trace of keys.
+//! - [`synth`] makes them of nothing but numbers.
 //!
 //! Knows nothing of tiers, nor of how a request is answered.
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 use rustc_hash::FxBuildHasher;
 
-use crate::operation::Operation;
+use crate::operation::{Effect, Operation};
 use crate::trace::{self, Format, Oddities};
 
 pub mod call;
 pub mod mapped;
 pub mod ndjson;
+pub mod synth;
 
 /// A name's number in [`Names`].
 pub type Number = u32;
@@ -123,6 +126,26 @@ impl Traffic {
         }
         // One of a flow that began before others comes before them.
         self.requests.sort_by_key(|request| request.time_ms);
+    }
+
+    /// In a sentence: how much, of whom, for how long.
+    pub fn summary(&self) -> String {
+        let requests = self.requests.len();
+        let share = |part: usize| 100.0 * part as f64 / (requests as f64).max(1.0);
+        let count = |is: fn(&Request) -> bool| self.requests.iter().filter(|one| is(one)).count();
+        let duration = Duration::from_millis(self.duration_ms());
+        let rate = requests as f64 / duration.as_secs_f64().max(1.0);
+        format!(
+            "{requests} requests for {} keys by {} clients in {} ({rate:.1}/s), {:.0} % of them writes, {:.0} % in voice queries",
+            self.keys.len(),
+            self.clients.len(),
+            humantime::format_duration(Duration::from_secs(duration.as_secs())),
+            share(count(|one| matches!(
+                one.operation.effect(),
+                Effect::Write | Effect::Delete
+            ))),
+            share(count(|one| one.flow > 0)),
+        )
     }
 
     /// What the request asks for, by name.
