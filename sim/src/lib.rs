@@ -10,6 +10,7 @@
 //! - [`operation`]: what is measured, and its targets.
 //! - [`trace`] → [`traffic`] → [`load`] → [`tally`] → [`report`]: recorded keys,
 //!   as requests to the API, fired at an edge, counted, and judged in a table.
+//! - [`record`]: what servers write down anyway, as traffic.
 //! - [`model`]: what a simulation takes the world to be.
 //! - [`simulation`]: traffic through the same tiers, in virtual time;
 //!   [`sweep`] does that for many settings, [`check`] is for CI.
@@ -35,6 +36,7 @@ pub mod load;
 pub mod model;
 pub mod network;
 pub mod operation;
+pub mod record;
 pub mod report;
 pub mod sample;
 pub mod schema;

@@ -18,6 +18,7 @@ use sim::chaos::{Size, shrink};
 use sim::check::Targets;
 use sim::dev::{self, Load, Options};
 use sim::load::Edge;
+use sim::record;
 use sim::report::{Report, page};
 use sim::simulation::setup::{self, Setup};
 use sim::stores::{Data, Stores};
@@ -36,6 +37,24 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// As a shell reports an end by Ctrl-C.
 const INTERRUPTED: u8 = 130;
+
+const RECORD: &str = "\
+Turn what servers write down anyway into traffic, or stand in front of one.
+
+  npx wrangler tail --format json >tail.json      # until Ctrl-C
+  sim record tail.json -o monday.ndjson.zst
+  sim record browser.har access.log.1.gz access.log
+  sim record --proxy --to http://127.0.0.1:8787 -o now.ndjson
+
+With TRACE_SAMPLE and TRACE_KEY the edge prints a trace line of its own for a sample
+of clients, which wrangler tail, Logpush and any log carry; it says more than a URL.
+Traces of keys (.slt, .trace, .csv, .oracleGeneral) are read as sim synth --trace does.
+
+Ids of users, sessions and addresses are replaced by 16 digits of their HMAC-SHA-256
+under --key or TRACE_KEY. What is no request, what a replay leaves out (health, metrics,
+batches) and what came late is counted and said.
+
+What is written is described at the top of sim/src/traffic/ndjson.rs: a JSON object a line.";
 
 const SYNTH: &str = "\
 Make the traffic of a voice shop, or give the keys of a recorded trace a meaning.
@@ -145,6 +164,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Turn logs, tails and archives into traffic, or stand in front of a server and write down what passes
+    #[command(long_about = RECORD)]
+    Record(record::Options),
     /// Make the traffic of a voice shop, or give the keys of a recorded trace a meaning
     #[command(long_about = SYNTH)]
     Synth(synth::Options),
@@ -272,6 +294,15 @@ async fn run(command: Command) -> Result<ExitCode> {
         } => {
             let report = study::curve(&subject, &options)?;
             print(&report, json.then(|| report.json()));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Record(options) => {
+            let said = if options.proxy {
+                record::proxy::run(&options, interrupted()).await?
+            } else {
+                record::run(&options)?
+            };
+            print!("{said}");
             Ok(ExitCode::SUCCESS)
         }
         Command::Synth(options) => {

@@ -2,23 +2,22 @@
 //! something.
 //!
 //! A recording knows a key and a size, and no content: that is invented here,
-//! always the same for the same key. Knows paths and bodies of the API.
+//! always the same for the same key. Knows bodies of the API; its paths are
+//! [`path`]'s.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use edge::policy::Kind;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustc_hash::FxBuildHasher;
 use serde_json::{Value, json};
 use url::form_urlencoded;
 
-use super::{Request, Thing, Traffic};
+use super::{Request, Thing, Traffic, path};
 use crate::dice::Dice;
-use crate::operation::{Effect, KEY, Method, Operation};
+use crate::operation::{Effect, Method, Operation};
 use crate::sample;
 
-const API: &str = "/api/vultr";
 /// Sets in one batch: well below the API's cap, and bodies of some 100 KB.
 const FILL_BATCH: usize = 250;
 /// Products in an answer.
@@ -45,23 +44,16 @@ impl Call {
     /// What a write stores says its `turn`, by which answers can be told apart.
     pub fn of(traffic: &Traffic, request: &Request, turn: u64) -> Self {
         let (operation, key) = (request.operation, traffic.key(request));
-        let (method, route) = operation.route();
-        let text = match operation {
-            Operation::Products => filter(key),
-            Operation::Returns if !key.contains('=') => format!("userId={}", encoded(key)),
-            Operation::Returns => key.to_owned(),
-            _ => encoded(key),
+        let target = match operation {
+            Operation::Products => path::write(operation, &filter(key)),
+            _ => path::write(operation, key),
         };
         Self {
-            method,
-            target: format!("{API}{}", route.replace(KEY, &text)),
+            method: operation.route().0,
+            target,
             body: body(operation, key, request.size_bytes, turn).map(|body| body.to_string()),
         }
     }
-}
-
-fn encoded(key: &str) -> String {
-    utf8_percent_encode(key, NON_ALPHANUMERIC).to_string()
 }
 
 /// What a write sends.
@@ -160,10 +152,10 @@ fn hash(key: &str) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(key)
 }
 
-/// A query as it was recorded, or for the name of one that is not known a query
-/// of its own.
+/// A query as it was recorded (an empty one asks for all), or for the name of one
+/// that is not known a query of its own.
 fn filter(key: &str) -> String {
-    if key.contains('=') {
+    if key.is_empty() || key.contains('=') {
         return key.to_owned();
     }
     own_query(key)
@@ -261,7 +253,7 @@ pub fn fill(stored: &[Stored], ttl_s: u32) -> Vec<Call> {
     sets.chunks(FILL_BATCH)
         .map(|sets| Call {
             method: Method::Post,
-            target: format!("{API}/valkey/batch"),
+            target: path::batch(),
             body: Some(json!({ "operations": sets }).to_string()),
         })
         .collect()

@@ -2,7 +2,8 @@
 //! for what. What is replayed, fired, recorded and made.
 //!
 //! - [`ndjson`] is how they are written down: one JSON object a line.
-//! - [`call`] is what a request looks like to HTTP.
+//! - [`call`] is what a request looks like to HTTP; [`path`] is its path, and reads
+//!   recorded ones.
 //! - [`mapped`] makes them of a recorded trace of keys.
 //! - [`synth`] makes them of nothing but numbers.
 //!
@@ -21,6 +22,7 @@ use crate::trace::{self, Format, Oddities};
 pub mod call;
 pub mod mapped;
 pub mod ndjson;
+pub mod path;
 pub mod synth;
 
 /// A name's number in [`Names`].

@@ -116,44 +116,90 @@ fn request(line: &[u8], traffic: &mut Traffic) -> Result<Request, String> {
     })
 }
 
-/// Writes traffic to a file, compressed when its name ends in `.zst`.
+/// A file that traffic is written to, compressed when its name ends in `.zst`.
+pub enum Output {
+    Plain(BufWriter<File>),
+    Packed(zstd::Encoder<'static, File>),
+}
+
+impl Output {
+    /// # Errors
+    /// The file cannot be made.
+    pub fn create(path: &Path) -> Result<Self> {
+        let cannot = || format!("cannot write the traffic to {}", path.display());
+        let file = File::create(path).with_context(cannot)?;
+        if path.extension().is_some_and(|extension| extension == "zst") {
+            Ok(Self::Packed(
+                zstd::Encoder::new(file, 0).with_context(cannot)?,
+            ))
+        } else {
+            Ok(Self::Plain(BufWriter::new(file)))
+        }
+    }
+
+    /// # Errors
+    /// The file cannot be written.
+    pub fn finish(self) -> std::io::Result<()> {
+        match self {
+            Self::Plain(mut writer) => writer.flush(),
+            Self::Packed(encoder) => encoder.finish().map(drop),
+        }
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(writer) => writer.write(bytes),
+            Self::Packed(encoder) => encoder.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Plain(writer) => writer.flush(),
+            Self::Packed(encoder) => encoder.flush(),
+        }
+    }
+}
+
+/// Writes traffic to a file.
 ///
 /// # Errors
 /// The file cannot be written.
 pub fn save(traffic: &Traffic, path: &Path) -> Result<()> {
     let cannot = || format!("cannot write the traffic to {}", path.display());
-    let file = File::create(path).with_context(cannot)?;
-    if path.extension().is_some_and(|extension| extension == "zst") {
-        let mut encoder = zstd::Encoder::new(file, 0).with_context(cannot)?;
-        write(traffic, &mut encoder).with_context(cannot)?;
-        encoder.finish().with_context(cannot)?;
-    } else {
-        let mut writer = BufWriter::new(file);
-        write(traffic, &mut writer).with_context(cannot)?;
-        writer.flush().with_context(cannot)?;
-    }
-    Ok(())
+    let mut output = Output::create(path)?;
+    write(traffic, &mut output).with_context(cannot)?;
+    output.finish().with_context(cannot)
 }
 
 /// # Errors
 /// Those of the writer.
 pub fn write(traffic: &Traffic, mut writer: impl Write) -> Result<()> {
     for request in &traffic.requests {
-        let (method, route) = request.operation.route();
-        let line = Line {
-            time_ms: request.time_ms,
-            method: method.name(),
-            route,
-            kind: request.operation.kind().map(crate::operation::kind_name),
-            key: traffic.keys.name(request.key).into(),
-            size_bytes: request.size_bytes,
-            client: traffic.clients.name(request.client).into(),
-            place: traffic.places.name(request.place).into(),
-            flow: request.flow,
-        };
-        serde_json::to_writer(&mut writer, &line)?;
-        writer.write_all(b"\n")?;
+        write_one(traffic, request, &mut writer)?;
     }
+    Ok(())
+}
+
+/// # Errors
+/// Those of the writer.
+pub fn write_one(traffic: &Traffic, request: &Request, mut writer: impl Write) -> Result<()> {
+    let (method, route) = request.operation.route();
+    let line = Line {
+        time_ms: request.time_ms,
+        method: method.name(),
+        route,
+        kind: request.operation.kind().map(crate::operation::kind_name),
+        key: traffic.keys.name(request.key).into(),
+        size_bytes: request.size_bytes,
+        client: traffic.clients.name(request.client).into(),
+        place: traffic.places.name(request.place).into(),
+        flow: request.flow,
+    };
+    serde_json::to_writer(&mut writer, &line)?;
+    writer.write_all(b"\n")?;
     Ok(())
 }
 

@@ -1,0 +1,178 @@
+//! The recordings in `tests/data/recordings`, made by hand, and what becomes of them.
+
+use super::*;
+
+const KEY: &str = "a key of the tests";
+
+fn recording() -> Result<Recording> {
+    Recording::new(&Hashing {
+        key: Some(KEY.to_owned()),
+        hash_all: false,
+    })
+}
+
+fn sample(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/data/recordings")
+        .join(name)
+}
+
+fn read(name: &str) -> Result<(Traffic, String)> {
+    let mut recording = recording()?;
+    recording.read(&sample(name), None)?;
+    let (traffic, account) = recording.finish()?;
+    Ok((traffic, account.to_string()))
+}
+
+fn asked(traffic: &Traffic) -> Vec<(Operation, &str)> {
+    let requests = traffic.requests.iter();
+    requests
+        .map(|request| (request.operation, traffic.key(request)))
+        .collect()
+}
+
+fn id(name: &str) -> String {
+    Pseudonyms::keyed(KEY.as_bytes()).of(name)
+}
+
+#[test]
+fn a_tail_becomes_traffic() -> Result<()> {
+    let (traffic, account) = read("tail.json")?;
+    assert_eq!(
+        asked(&traffic),
+        [
+            (Operation::StoreSession, id("s1").as_str()),
+            (Operation::Session, &id("s1")),
+            (
+                Operation::Products,
+                "category=dresses&maxPrice=100&limit=20"
+            ),
+            (Operation::CreateOrder, &id("192.0.2.7")),
+        ]
+    );
+    let first = &traffic.requests[0];
+    assert_eq!(first.time_ms, 1_764_195_600_000);
+    assert_eq!(traffic.places.name(first.place), "FRA");
+    assert_eq!(traffic.clients.name(first.client), id("192.0.2.7"));
+    for said in [
+        "1 were written down after later ones",
+        "a check of health (1)",
+        "an event that is no request (1)",
+        "1 for what is no route of the API are left out; the first: GET https://api.shop.example/favicon.ico",
+        "1 orders or returns do not say of which user",
+        "1 line could not be read",
+    ] {
+        assert!(account.contains(said), "{said}: {account}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_edges_own_lines_are_taken_before_urls() -> Result<()> {
+    let (traffic, account) = read("traced.ndjson")?;
+    assert_eq!(
+        asked(&traffic),
+        [
+            (Operation::Preferences, "00112233aabbccdd"),
+            (Operation::Session, "8899aabbccddeeff"),
+        ]
+    );
+    let first = &traffic.requests[0];
+    assert_eq!((first.time_ms, first.size_bytes), (1_764_195_600_100, 512));
+    assert_eq!(traffic.clients.name(first.client), "0123456789abcdef");
+    assert_eq!(traffic.places.name(first.place), "LHR");
+    assert!(account.contains("1 have no trace line"), "{account}");
+    Ok(())
+}
+
+#[test]
+fn an_archive_becomes_traffic_with_sizes_and_users() -> Result<()> {
+    let (traffic, account) = read("browser.har")?;
+    assert_eq!(
+        asked(&traffic),
+        [
+            (Operation::Profile, id("user-007").as_str()),
+            (Operation::CreateOrder, &id("user-007")),
+            (Operation::Orders, &id("user-007")),
+        ]
+    );
+    let sizes: Vec<u32> = traffic.requests.iter().map(|one| one.size_bytes).collect();
+    assert_eq!(sizes, [420, 68, 900]);
+    assert_eq!(traffic.requests[1].time_ms, 1_764_195_601_250);
+    assert!(account.contains("a browser's question before a request (1)"));
+    assert!(account.contains("1 line could not be read"), "{account}");
+    Ok(())
+}
+
+#[test]
+fn an_access_log_becomes_traffic() -> Result<()> {
+    let (traffic, account) = read("access.log")?;
+    assert_eq!(
+        asked(&traffic),
+        [
+            (Operation::Conversation, id("user-007").as_str()),
+            (Operation::TouchSession, &id("a/b")),
+            (
+                Operation::DeleteGeneric,
+                &format!("recommendations:{}", id("user-007"))
+            ),
+        ]
+    );
+    assert_eq!(traffic.clients.len(), 2);
+    assert!(account.contains("2 lines could not be read"), "{account}");
+    Ok(())
+}
+
+#[test]
+fn a_trace_of_keys_becomes_traffic() -> Result<()> {
+    let mut recording = recording()?;
+    recording.read(&sample("../weblog-424-norobots-evening.slt.gz"), None)?;
+    let (traffic, _) = recording.finish()?;
+    assert_eq!(traffic.requests.len(), 5_000);
+    Ok(())
+}
+
+#[test]
+fn no_id_leaves_as_it_was() -> Result<()> {
+    for name in ["tail.json", "browser.har", "access.log"] {
+        let mut text = Vec::new();
+        ndjson::write(&read(name)?.0, &mut text)?;
+        let text = String::from_utf8(text)?;
+        for id in ["user-007", "192.0.2", "\"s1\"", "a/b", "2001:db8"] {
+            assert!(!text.contains(id), "{name}: {id} in {text}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn searches_stay_readable_unless_all_is_hashed() -> Result<()> {
+    let mut recording = Recording::new(&Hashing {
+        key: Some(KEY.to_owned()),
+        hash_all: true,
+    })?;
+    recording.read(&sample("tail.json"), Some(Form::Tail))?;
+    let (traffic, _) = recording.finish()?;
+    let query = id("category=dresses&maxPrice=100&limit=20");
+    assert!(asked(&traffic).contains(&(Operation::Products, &query)));
+    Ok(())
+}
+
+#[test]
+fn what_was_not_recorded_is_refused_with_a_reason() -> Result<()> {
+    for (text, reason) in [
+        ("", "it is empty"),
+        ("once upon a time\n", "say as what with --from"),
+    ] {
+        let error = recording()?.read_from(text.as_bytes(), None).unwrap_err();
+        assert!(format!("{error:#}").contains(reason), "{error:#}");
+    }
+    let mut nothing = recording()?;
+    nothing.read_from("{}\n".as_bytes(), None)?;
+    let error = nothing.finish().map(|_| ()).unwrap_err().to_string();
+    assert!(
+        error.contains("not one request") && error.contains("no request (1)"),
+        "{error}"
+    );
+    Ok(())
+}

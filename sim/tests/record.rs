@@ -1,0 +1,133 @@
+//! The recording proxy in front of the native edge: what was sent is what is
+//! recorded, and what was answered is what is answered through it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use sim::load::Edge;
+use sim::operation::{Effect, Operation};
+use sim::record::proxy::{self, Recorder};
+use sim::record::{Hashing, Pseudonyms, Recording};
+use sim::traffic::call::Call;
+use sim::traffic::path::replace_ids;
+use sim::traffic::synth::Shop;
+use sim::traffic::{Request, Traffic, ndjson};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::LocalSet;
+
+const KEY: &str = "a key of the tests";
+const ENOUGH: usize = 300;
+
+fn traffic() -> Result<Traffic> {
+    let shop = Shop {
+        seed: 3,
+        users: 20,
+        days: 1,
+        duration: Some(Duration::from_secs(120)),
+        requests_per_s: 5.0,
+        zipf: 0.9,
+        places: vec!["FRA=1".parse().map_err(anyhow::Error::msg)?],
+    };
+    let mut traffic = shop.traffic()?;
+    traffic.requests.truncate(ENOUGH);
+    // Keys that a path has to encode.
+    for key in ["a/b", "50%", "ü k", "session:s1", "conversation/u"] {
+        for operation in [Operation::StoreGeneric, Operation::Generic] {
+            let key = traffic.keys.number(key);
+            traffic.push(Request::new(traffic.duration_ms(), operation, key));
+        }
+    }
+    Ok(traffic)
+}
+
+/// Sends all through a proxy before an edge, and reads what was recorded.
+async fn recorded(traffic: &Traffic, file: &Path) -> Result<(Traffic, u64, String)> {
+    let behind = TcpListener::bind("127.0.0.1:0").await?;
+    let to = format!("http://{}", behind.local_addr()?);
+    // Without stores: it answers that they are not set up.
+    tokio::task::spawn_local(async move { edge::host::native::serve(behind, &|_| None).await });
+    let front = TcpListener::bind("127.0.0.1:0").await?;
+    let through = Edge::at(&format!("http://{}", front.local_addr()?));
+    let recording = Recording::new(&Hashing {
+        key: Some(KEY.to_owned()),
+        hash_all: false,
+    })?;
+    let recorder = Recorder::create(recording, file)?;
+    let (end, ended) = oneshot::channel::<()>();
+    let to_proxy = to.clone();
+    let proxy = tokio::task::spawn_local(async move {
+        let end = async {
+            ended.await?;
+            Ok(())
+        };
+        proxy::record(front, &to_proxy, recorder, end).await
+    });
+    let directly = Edge::at(&to);
+    for request in &traffic.requests {
+        let call = Call::of(traffic, request, 0);
+        let answer = through.send(&call).await?;
+        let expected = directly.send(&call).await?;
+        assert_eq!(answer.status, expected.status, "{}", call.target);
+        assert_eq!(answer.body, expected.body, "{}", call.target);
+    }
+    through
+        .send(&Call::get("/api/vultr/valkey/metrics"))
+        .await?;
+    through.send(&Call::get("/favicon.ico")).await?;
+    end.send(()).ok().context("the proxy has ended by itself")?;
+    let (written, account) = proxy.await??;
+    Ok((ndjson::open(file)?, written, account.to_string()))
+}
+
+#[tokio::test]
+async fn what_was_sent_is_what_is_recorded() -> Result<()> {
+    let (sent, directory) = (traffic()?, tempfile::tempdir()?);
+    let pseudonyms = Pseudonyms::keyed(KEY.as_bytes());
+    for name in ["traffic.ndjson", "traffic.ndjson.zst"] {
+        let file = directory.path().join(name);
+        let (recorded, written, account) =
+            LocalSet::new().run_until(recorded(&sent, &file)).await?;
+        assert_eq!(written, sent.requests.len() as u64);
+        assert_eq!(recorded.requests.len(), sent.requests.len());
+        assert_eq!(recorded.oddities, sim::trace::Oddities::default());
+        for (one, other) in sent.requests.iter().zip(&recorded.requests) {
+            assert_eq!(one.operation, other.operation);
+            let key = replace_ids(one.operation, sent.key(one), |id| pseudonyms.of(id));
+            assert_eq!(recorded.key(other), key, "{:?}", one.operation);
+            if one.operation.effect() == Effect::Write {
+                let body = Call::of(&sent, one, 0).body.unwrap_or_default();
+                assert_eq!(other.size_bytes as usize, body.len());
+            }
+        }
+        assert_eq!(recorded.clients.len(), 1);
+        assert!(account.contains("metrics (1)"), "{account}");
+        assert!(account.contains("GET /favicon.ico"), "{account}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_said_and_recorded_all_the_same() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("traffic.ndjson");
+    let front = TcpListener::bind("127.0.0.1:0").await?;
+    let through = Edge::at(&format!("http://{}", front.local_addr()?));
+    let recorder = Recorder::create(Recording::new(&Hashing::default())?, &file)?;
+    let end = async {
+        let answer = through
+            .send(&Call::get("/api/vultr/valkey/session/s"))
+            .await?;
+        assert_eq!(answer.status, 502);
+        let text = String::from_utf8_lossy(&answer.body);
+        assert!(
+            text.starts_with("http://127.0.0.1:9/ does not answer"),
+            "{text}"
+        );
+        Ok(())
+    };
+    let (written, _) = proxy::record(front, "http://127.0.0.1:9", recorder, end).await?;
+    assert_eq!(written, 1);
+    Ok(())
+}
