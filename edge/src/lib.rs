@@ -9,8 +9,8 @@
 //! - [`transport`]: the only loop that moves bytes.
 //!
 //! Beside them: [`isolate`] (what an isolate keeps between requests), [`clock`],
-//! [`settings`], [`policy`], [`limits`], [`error`], [`json`], [`hex`],
-//! and [`mutation`], which tests break promises with.
+//! [`settings`], [`policy`], [`limits`], [`error`], [`json`], [`hex`], [`trace`] (a line
+//! about a request), and [`mutation`], which tests break promises with.
 
 pub mod clock;
 pub mod error;
@@ -24,5 +24,6 @@ pub mod policy;
 pub mod route;
 pub mod settings;
 pub mod tiers;
+pub mod trace;
 pub mod transport;
 pub mod wire;

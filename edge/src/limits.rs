@@ -133,6 +133,8 @@ pub const GATEWAY_SHARDS_DEFAULT: u64 = 2;
 pub const GATEWAY_SHARDS_MAX: u64 = 64;
 /// The way to a gateway and back, beyond the time that it gives the stores.
 pub const GATEWAY_WAY_MS: u64 = 250;
+/// A shorter secret is tried out, and whose the ids are is known.
+pub const TRACE_KEY_BYTES_MIN: usize = 16;
 /// Statements that a kept connection has prepared: the edge has about a dozen.
 pub const PG_PREPARED_MAX: usize = 32;
 /// Connections to a store that wait in one place for their next exchange.

@@ -4,7 +4,7 @@
 
 mod body;
 pub mod gateway;
-mod target;
+pub(crate) mod target;
 
 use std::rc::Rc;
 
@@ -17,7 +17,8 @@ use crate::settings::Backend;
 use crate::tiers::{Found, InL2, Tier, Tiers, Waited};
 use target::Target;
 
-/// What the API reads of a request, and so all that can change an answer.
+/// What the API reads of a request, and so all that can change an answer (but for
+/// who asks, and where).
 #[derive(Debug, Clone, Default)]
 pub struct Request {
     pub method: String,
@@ -28,6 +29,10 @@ pub struct Request {
     pub origin: Option<String>,
     pub if_none_match: Option<String>,
     pub idempotency_key: Option<String>,
+    /// Who asks and where, in the platform's words: read only for tracing, and by
+    /// nothing that makes an answer.
+    pub client: Option<String>,
+    pub place: Option<String>,
     /// None: larger than [`crate::limits::REQUEST_BODY_BYTES_MAX`].
     pub body: Option<Bytes>,
     /// From an isolate to its gateway: what the answer must not be older than.
@@ -64,6 +69,10 @@ pub async fn answer<H: Host>(host: H, isolate: Rc<Isolate>, request: Request) ->
         tiers = tiers.behind(way);
     }
     let target = Target::parse(&request);
+    let traced = match (&tiers.isolate.settings.tracing, &target) {
+        (Some(tracing), Ok(target)) => tracing.begin(target, &request, began_ms),
+        _ => None,
+    };
     let counted = request.path.starts_with("/api/vultr/valkey/");
     let mut response = if request.method == "OPTIONS" {
         preflight()
@@ -79,6 +88,9 @@ pub async fn answer<H: Host>(host: H, isolate: Rc<Isolate>, request: Request) ->
         tiers.isolate.metrics.request(took_ms);
     }
     allow_origin(&tiers.isolate.settings.origins, &request, &mut response);
+    if let Some(traced) = traced {
+        tiers.host.print(&traced.line(&request, &response));
+    }
     if request.method == "HEAD" {
         response.body = Bytes::new();
     }

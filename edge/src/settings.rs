@@ -14,6 +14,7 @@ use crate::host::{Address, Tls};
 use crate::limits;
 use crate::policy::{Kind, Policies};
 use crate::tiers::memory::L1Policy;
+use crate::trace::Tracing;
 use crate::wire::pg::{self, SslMode};
 use crate::wire::resp;
 
@@ -58,6 +59,8 @@ pub struct Settings {
     pub postgres_deadline_ms: u64,
     /// Failures in a row after which a store is left alone for a moment; 0: never.
     pub breaker_failures: u64,
+    /// None: off.
+    pub tracing: Option<Tracing>,
 }
 
 const ORIGINS_DEFAULT: &str = "http://localhost:5173,http://localhost:8080,http://localhost:3000";
@@ -133,6 +136,10 @@ impl Settings {
                 limits::BREAKER_FAILURES_DEFAULT,
                 0..=limits::BREAKER_FAILURES_MAX,
             ),
+            tracing: tracing(&set).unwrap_or_else(|what| {
+                complain(what);
+                None
+            }),
         };
         for kind in Kind::ALL {
             if let Some(text) = set(kind.setting())
@@ -180,6 +187,29 @@ fn origins(text: &str) -> Result<Vec<String>, String> {
         }
     });
     origins.collect::<Result<_, _>>().map_err(str::to_owned)
+}
+
+fn tracing(set: Set) -> Result<Option<Tracing>, String> {
+    let Some(text) = set("TRACE_SAMPLE") else {
+        return Ok(None);
+    };
+    let share: f64 = text
+        .parse()
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or("TRACE_SAMPLE is a number from 0 to 1")?;
+    if share == 0.0 {
+        return Ok(None);
+    }
+    let key = set("TRACE_KEY")
+        .filter(|key| key.len() >= limits::TRACE_KEY_BYTES_MIN)
+        .ok_or_else(|| {
+            let least = limits::TRACE_KEY_BYTES_MIN;
+            format!(
+                "TRACE_KEY is a secret of at least {least} characters where TRACE_SAMPLE is above 0"
+            )
+        })?;
+    Ok(Some(Tracing::new(share, &key)))
 }
 
 fn postgres(set: Set) -> Result<Postgres, String> {
@@ -399,6 +429,9 @@ mod tests {
             ("POLICY_ORDERS", "max-age=soon"),
             ("CORS_ORIGINS", "https://shop.example/"),
             ("CORS_ORIGINS", "shop.example"),
+            ("TRACE_SAMPLE", "1.1"),
+            ("TRACE_SAMPLE", "NaN"),
+            ("TRACE_SAMPLE", "all"),
         ] {
             let settings = read(&[stores[0], stores[1], (name, value)]);
             for error in [
@@ -416,6 +449,29 @@ mod tests {
         ]);
         assert!(settings.postgres().is_ok() && settings.valkey().is_ok());
         assert_eq!(settings.origins, ["*", "https://a.example:8443"]);
+    }
+
+    #[test]
+    fn nobody_is_traced_without_a_key_that_cannot_be_guessed() {
+        let stores = [
+            ("DATABASE_URL", "postgres://u:p@db/shop"),
+            ("VALKEY_URL", "valkey://kv"),
+        ];
+        let with = |more: &[(&str, &str)]| read(&[stores.as_slice(), more].concat());
+        for more in [
+            [("TRACE_SAMPLE", "0.1"), ("TRACE_KEY", "")],
+            [("TRACE_SAMPLE", "1"), ("TRACE_KEY", "hunter2")],
+        ] {
+            let error = with(&more).valkey().map(|_| ()).unwrap_err().to_string();
+            assert!(error.starts_with("TRACE_KEY"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        let key = ("TRACE_KEY", "0123456789abcdef");
+        let traced = with(&[("TRACE_SAMPLE", "0.1"), key]);
+        assert!(traced.valkey().is_ok() && traced.tracing.is_some());
+        assert!(!format!("{traced:?}").contains(key.1));
+        assert!(with(&[("TRACE_SAMPLE", "0")]).valkey().is_ok());
+        assert!(with(&[key]).tracing.is_none());
     }
 
     #[test]

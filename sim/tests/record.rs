@@ -1,14 +1,17 @@
 //! The recording proxy in front of the native edge: what was sent is what is
 //! recorded, and what was answered is what is answered through it.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use sim::load::Edge;
 use sim::operation::{Effect, Operation};
 use sim::record::proxy::{self, Recorder};
-use sim::record::{Hashing, Pseudonyms, Recording};
+use sim::record::{Form, Hashing, Pseudonyms, Recording};
 use sim::traffic::call::Call;
 use sim::traffic::path::replace_ids;
 use sim::traffic::synth::Shop;
@@ -104,6 +107,56 @@ async fn what_was_sent_is_what_is_recorded() -> Result<()> {
         assert_eq!(recorded.clients.len(), 1);
         assert!(account.contains("metrics (1)"), "{account}");
         assert!(account.contains("GET /favicon.ico"), "{account}");
+    }
+    Ok(())
+}
+
+/// A process that ends with the test.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It may be gone.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn what_the_edge_says_of_its_requests_is_what_was_sent() -> Result<()> {
+    let (sent, directory) = (traffic()?, tempfile::tempdir()?);
+    let log = directory.path().join("edge.log");
+    let edge = Command::new(env!("CARGO_BIN_EXE_sim"))
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .env_clear()
+        .envs([("TRACE_SAMPLE", "1"), ("TRACE_KEY", KEY)])
+        .stdout(Stdio::piped())
+        .stderr(File::create(&log)?)
+        .spawn()?;
+    let mut edge = Killed(edge);
+    let mut line = String::new();
+    let stdout = edge.0.stdout.take().context("it has a stdout")?;
+    BufReader::new(stdout).read_line(&mut line)?;
+    let url = line.trim().strip_prefix("Serving on ").context("no URL")?;
+    let client = Edge::at(url);
+    for request in &sent.requests {
+        client.send(&Call::of(&sent, request, 0)).await?;
+    }
+    drop(edge);
+
+    let mut recording = Recording::new(&Hashing::default())?;
+    recording.read(&log, Some(Form::Log))?;
+    let (recorded, _) = recording.finish()?;
+    assert_eq!(recorded.requests.len(), sent.requests.len());
+    let pseudonyms = Pseudonyms::keyed(KEY.as_bytes());
+    for (one, other) in sent.requests.iter().zip(&recorded.requests) {
+        assert_eq!(one.operation, other.operation);
+        let key = replace_ids(one.operation, sent.key(one), |id| pseudonyms.of(id));
+        assert_eq!(recorded.key(other), key, "{:?}", one.operation);
+        assert_eq!(
+            recorded.clients.name(other.client),
+            pseudonyms.of("127.0.0.1")
+        );
     }
     Ok(())
 }

@@ -43,6 +43,8 @@ fuzz_target!(|input: &[u8]| -> Corpus {
         origin: header(2, "http://localhost:5173"),
         if_none_match: header(4, "*"),
         idempotency_key: header(16, "a key"),
+        client: None,
+        place: None,
         body: header(8, "")
             .is_none()
             .then(|| Bytes::copy_from_slice(part())),
@@ -56,6 +58,9 @@ fuzz_target!(|input: &[u8]| -> Corpus {
         Some(match name {
             "DATABASE_URL" => "postgres://alice@localhost:2/shop?sslmode=disable".to_owned(),
             "VALKEY_URL" => format!("valkey://localhost:{VALKEY_PORT}"),
+            // Every request has its line, and that is looked at as any is.
+            "TRACE_SAMPLE" => "1".to_owned(),
+            "TRACE_KEY" => "a key of the fuzzers".to_owned(),
             _ => return None,
         })
     })));

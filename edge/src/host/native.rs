@@ -7,6 +7,7 @@ pub mod tls;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -139,11 +140,11 @@ pub async fn serve(
     let isolate = Rc::new(Isolate::new(Settings::read(lookup)));
     let host = Native::new(&isolate.settings);
     loop {
-        let (stream, _) = listener.accept().await?;
+        let (stream, client) = listener.accept().await?;
         let (host, isolate) = (host.clone(), Rc::clone(&isolate));
         tokio::task::spawn_local(async move {
             let service = hyper::service::service_fn(move |request| {
-                respond(host.clone(), Rc::clone(&isolate), request)
+                respond(host.clone(), Rc::clone(&isolate), client, request)
             });
             // A client that goes away is no event worth a line.
             let _ = hyper::server::conn::http1::Builder::new()
@@ -156,6 +157,7 @@ pub async fn serve(
 async fn respond(
     host: Native,
     isolate: Rc<Isolate>,
+    client: SocketAddr,
     request: hyper::Request<Incoming>,
 ) -> Result<hyper::Response<Full<Bytes>>, Infallible> {
     let text = |name: HeaderName| {
@@ -173,6 +175,11 @@ async fn respond(
         origin: text(header::ORIGIN),
         if_none_match: text(header::IF_NONE_MATCH),
         idempotency_key: text(HeaderName::from_static("idempotency-key")),
+        client: isolate
+            .settings
+            .tracing
+            .is_some()
+            .then(|| client.ip().to_string()),
         ..Request::default()
     };
     ours.body = read(request.into_body()).await;

@@ -148,7 +148,7 @@ pub fn fetch(request: web_sys::Request, env: Env, context: worker_sys::Context) 
     };
     let defers = host.clone();
     let mut work = Begun::new(async move {
-        let request = read(request).await?;
+        let request = read(request, isolate.settings.tracing.is_some()).await?;
         Ok(route::answer(host, isolate, request).await)
     });
     match (&mut work).now_or_never() {
@@ -236,7 +236,7 @@ impl DurableObject for Gateway {
                 path,
                 query,
                 floor_ms: floor_ms.and_then(|text| text.parse().ok()),
-                ..read(Clone::clone(request.inner().as_ref())).await?
+                ..read(Clone::clone(request.inner().as_ref()), false).await?
             };
             Ok(gateway::serve(host, isolate, request).await)
         };
@@ -306,8 +306,8 @@ async fn relay(env: &Env, shard: u64, request: Request) -> worker::Result<Respon
     })
 }
 
-async fn read(request: web_sys::Request) -> worker::Result<Request> {
-    let opening = js::opening(&request);
+async fn read(request: web_sys::Request, is_traced: bool) -> worker::Result<Request> {
+    let opening = js::opening(&request, is_traced);
     let mut lines = opening.split('\n');
     let mut line = || lines.next().unwrap_or_default();
     let method = line().to_owned();
@@ -327,6 +327,8 @@ async fn read(request: web_sys::Request) -> worker::Result<Request> {
         origin: header(),
         content_type: header(),
         idempotency_key: header(),
+        client: header(),
+        place: header(),
         body: Some(Bytes::new()),
         floor_ms: None,
     };
@@ -360,12 +362,16 @@ mod js {
     #[wasm_bindgen(inline_js = r#"
         const NAMES = ["if-none-match", "origin", "content-type", "idempotency-key"];
 
-        export function opening(request) {
+        export function opening(request, isTraced) {
             const { headers } = request;
             let lines = `${request.method}\n${request.url}`;
             for (const name of NAMES) {
                 const value = headers.get(name);
                 lines += value === null ? "\n" : `\n=${value}`;
+            }
+            if (isTraced) {
+                const client = headers.get("cf-connecting-ip");
+                lines += (client === null ? "\n" : `\n=${client}`) + `\n=${request.cf?.colo ?? ""}`;
             }
             return lines;
         }
@@ -380,8 +386,8 @@ mod js {
     "#)]
     extern "C" {
         /// The method, the URL, and the headers of NAMES, a line each; one that is there
-        /// begins with `=`.
-        pub fn opening(request: &Request) -> String;
+        /// begins with `=`; where requests are traced, who asks and where too.
+        pub fn opening(request: &Request, is_traced: bool) -> String;
         /// Headers are lines too: a name, its value, and so on.
         pub fn respond(status: u16, lines: &str, body: &[u8]) -> Response;
     }

@@ -4,9 +4,20 @@
 //! {"time_ms":1500,"method":"GET","route":"/valkey/session/{key}","kind":"session","key":"s1","size_bytes":420,"client":"c9","place":"FRA","flow":7}
 //! ```
 //!
-//! `time_ms`, `method`, `route` and `key` must be there; routes are those of
-//! [`Operation::route`], below `/api/vultr`. `kind` is for people and for `jq`:
-//! the route decides. A line that cannot be used is counted and said.
+//! | field | what it says |
+//! | --- | --- |
+//! | `time_ms` | when it was asked, from wherever the recording counts; `sim record` counts from 1970 |
+//! | `method`, `route` | what was asked: one of [`Operation::route`], below `/api/vultr` |
+//! | `kind` | the type of the data; for people and for `jq`, because the route decides |
+//! | `key` | what stands for `{key}` in the route, decoded; of products and returns the query, of an order or a return that is made the user |
+//! | `size_bytes` | of the value that was stored or answered; 0 or not there: not known |
+//! | `client` | who asked; the same name is the same client |
+//! | `place` | where: the point of presence, such as `FRA` |
+//! | `flow` | requests with the same number follow one another, each sent when the one before was answered: one voice query; 0 or not there: by itself |
+//!
+//! `time_ms`, `method`, `route` and `key` must be there. A time that goes back is
+//! counted and stands still; a line that cannot be used is counted and left out.
+//! Both are said.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
