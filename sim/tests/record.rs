@@ -59,13 +59,13 @@ async fn recorded(traffic: &Traffic, file: &Path) -> Result<(Traffic, u64, Strin
     })?;
     let recorder = Recorder::create(recording, file)?;
     let (end, ended) = oneshot::channel::<()>();
-    let to_proxy = to.clone();
+    let to_proxy = proxy::server(&to)?;
     let proxy = tokio::task::spawn_local(async move {
         let end = async {
             ended.await?;
             Ok(())
         };
-        proxy::record(front, &to_proxy, recorder, end).await
+        proxy::record(front, to_proxy, recorder, end).await
     });
     let directly = Edge::at(&to);
     for request in &traffic.requests {
@@ -102,6 +102,9 @@ async fn what_was_sent_is_what_is_recorded() -> Result<()> {
             if one.operation.effect() == Effect::Write {
                 let body = Call::of(&sent, one, 0).body.unwrap_or_default();
                 assert_eq!(other.size_bytes as usize, body.len());
+            } else {
+                // What says that there are no stores is no value.
+                assert_eq!(other.size_bytes, 0);
             }
         }
         assert_eq!(recorded.clients.len(), 1);
@@ -180,7 +183,8 @@ async fn a_server_that_is_not_there_is_said_and_recorded_all_the_same() -> Resul
         );
         Ok(())
     };
-    let (written, _) = proxy::record(front, "http://127.0.0.1:9", recorder, end).await?;
+    let nobody = proxy::server("http://127.0.0.1:9")?;
+    let (written, _) = proxy::record(front, nobody, recorder, end).await?;
     assert_eq!(written, 1);
     Ok(())
 }

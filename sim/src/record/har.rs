@@ -43,6 +43,8 @@ struct Body {
 
 #[derive(Deserialize)]
 struct Answer {
+    #[serde(default)]
+    status: u16,
     content: Option<Content>,
 }
 
@@ -73,11 +75,9 @@ fn seen(entry: &Entry) -> Result<Seen, String> {
     let time_ms = time.unix_timestamp_nanos() / 1_000_000;
     let body = entry.request.post_data.as_ref();
     let body = body.map_or("", |body| body.text.as_str());
-    let size = entry
-        .response
-        .content
-        .as_ref()
-        .map_or(0, |content| content.size);
+    let answer = Some(&entry.response).filter(|answer| answer.status == 200);
+    let content = answer.and_then(|answer| answer.content.as_ref());
+    let size = content.map_or(0, |content| content.size);
     Ok(Seen {
         time_ms: u64::try_from(time_ms).map_err(|_| "its time is before 1970")?,
         method: entry.request.method.clone(),

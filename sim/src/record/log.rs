@@ -65,14 +65,16 @@ fn request(line: &str) -> Result<Seen, &'static str> {
     let (Some(method), Some(target), Some(_)) = (words.next(), words.next(), words.next()) else {
         return Err("what was asked is no request of HTTP");
     };
-    let bytes = rest.split(' ').nth(1).and_then(|bytes| bytes.parse().ok());
+    let mut numbers = rest.split(' ');
+    let is_value = numbers.next() == Some("200");
+    let bytes = numbers.next().and_then(|bytes| bytes.parse().ok());
     Ok(Seen {
         time_ms: u64::try_from(time.unix_timestamp()).map_err(|_| "its time is before 1970")?
             * 1_000,
         method: method.to_owned(),
         target: target.to_owned(),
         client: user.unwrap_or(address).to_owned(),
-        answered_bytes: bytes.unwrap_or_default(),
+        answered_bytes: bytes.filter(|_| is_value).unwrap_or_default(),
         ..Seen::default()
     })
 }

@@ -32,6 +32,8 @@ pub use pseudonyms::Pseudonyms;
 
 /// Of a file, to tell its form.
 const LOOKED_AT_BYTES: u64 = 16 * 1024;
+/// Some browsers begin their archives with one.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// The command line of `sim record`.
 #[derive(Debug, Clone, clap::Args)]
@@ -91,7 +93,7 @@ struct Seen {
     user: Option<String>,
     client: String,
     place: String,
-    /// Bytes of the bodies; 0: not known.
+    /// Bytes of the bodies; 0: not known, or an answer that is no value.
     sent_bytes: u32,
     answered_bytes: u32,
 }
@@ -140,7 +142,8 @@ impl Recording {
     pub fn read(&mut self, file: &Path, form: Option<Form>) -> Result<()> {
         let name = file.display();
         if form.is_none() && trace::Format::of_name(file).is_some() {
-            return self.map(&trace::open(file, None)?);
+            self.map(&trace::open(file, None)?);
+            return Ok(());
         }
         let cannot = || format!("cannot read {name}");
         if file == Path::new("-") {
@@ -165,6 +168,9 @@ impl Recording {
             .take(LOOKED_AT_BYTES)
             .read_to_end(&mut start)
             .context("the file is damaged")?;
+        if start.starts_with(BYTE_ORDER_MARK) {
+            start.drain(..BYTE_ORDER_MARK.len());
+        }
         let form = form.map_or_else(|| told(&start), Ok)?;
         let reader = BufReader::new(Cursor::new(start).chain(reader));
         match form {
@@ -174,26 +180,22 @@ impl Recording {
         }
     }
 
-    /// A trace of keys has no routes: it is given some.
-    fn map(&mut self, keys: &trace::Trace) -> Result<()> {
+    /// A trace of keys has no routes: it is given some. Its keys are numbers that
+    /// name nobody.
+    fn map(&mut self, keys: &trace::Trace) {
         let mapped = mapped::with_meaning(keys, Meaning::Thing);
-        let sheet = &mut self.other;
+        let traffic = &mut self.other.traffic;
         for request in &mapped.requests {
-            let key = mapped.keys.name(request.key);
-            let client = mapped.clients.name(request.client);
-            let key = hashed(&self.pseudonyms, self.hash_all, request.operation, key);
-            sheet.traffic.requests.push(Request {
-                key: sheet.traffic.keys.number(&key),
-                client: sheet.traffic.clients.number(&self.pseudonyms.of(client)),
+            traffic.requests.push(Request {
+                key: traffic.keys.number(mapped.keys.name(request.key)),
+                client: traffic.clients.number(mapped.clients.name(request.client)),
                 ..*request
             });
         }
-        let oddities = &mut sheet.traffic.oddities;
-        oddities.unsorted += mapped.oddities.unsorted;
-        oddities.rejected += mapped.oddities.rejected;
-        let first = oddities.first_rejected.take();
-        oddities.first_rejected = first.or(mapped.oddities.first_rejected);
-        Ok(())
+        let (ours, theirs) = (&mut traffic.oddities, mapped.oddities);
+        ours.unsorted += theirs.unsorted;
+        ours.rejected += theirs.rejected;
+        ours.first_rejected = ours.first_rejected.take().or(theirs.first_rejected);
     }
 
     /// What another than the edge has seen.
@@ -311,7 +313,7 @@ fn hashed(pseudonyms: &Pseudonyms, hash_all: bool, operation: Operation, key: &s
 /// The form of what begins so.
 fn told(start: &[u8]) -> Result<Form> {
     let text = String::from_utf8_lossy(start);
-    let text = text.trim_start_matches('\u{feff}').trim_start();
+    let text = text.trim_start();
     let first_line = text.lines().next().unwrap_or_default();
     if text.is_empty() {
         bail!("it is empty");
@@ -347,14 +349,14 @@ impl fmt::Display for Account {
             let late = self.late;
             writeln!(
                 formatter,
-                "{late} were written down after later ones: all are sorted by time."
+                "Written down after later ones, and sorted by time: {late}."
             )?;
         }
         if self.not_in_the_sample > 0 {
             let count = self.not_in_the_sample;
             writeln!(
                 formatter,
-                "{count} have no trace line of the edge's own and are left out: they are not of its sample."
+                "Left out, because the edge has no trace line for them (they are not of its sample): {count}."
             )?;
         }
         if !self.left_out.is_empty() {
@@ -365,7 +367,7 @@ impl fmt::Display for Account {
                 .collect();
             writeln!(
                 formatter,
-                "Not replayed and left out: {}.",
+                "Left out, because they are not replayed: {}.",
                 kinds.join(", ")
             )?;
         }
@@ -373,14 +375,14 @@ impl fmt::Display for Account {
             let count = self.unknown;
             writeln!(
                 formatter,
-                "{count} for what is no route of the API are left out; the first: {first}"
+                "Left out, because the API has no such route: {count}; the first: {first}"
             )?;
         }
         if self.nobodys > 0 {
             let count = self.nobodys;
             writeln!(
                 formatter,
-                "{count} orders or returns do not say of which user: their client stands for it."
+                "Orders and returns that do not say of which user, so that their client stands for it: {count}."
             )?;
         }
         write!(formatter, "{}", self.oddities)

@@ -10,6 +10,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as Polling, Poll};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -56,7 +57,7 @@ pub async fn run(options: &Options, end: impl Future<Output = Result<()>>) -> Re
     let listener = TcpListener::bind(listen).await.with_context(|| {
         format!("cannot listen on {listen}: is the port taken? Choose another with --listen")
     })?;
-    let to = options.to.as_deref().unwrap_or_default();
+    let to = server(options.to.as_deref().unwrap_or_default())?;
     let recorder = Recorder::create(Recording::new(&options.hashing)?, &options.output)?;
     let address = listener.local_addr()?;
     eprintln!("Recording what passes from http://{address} to {to}. Ctrl-C ends it.");
@@ -68,22 +69,27 @@ pub async fn run(options: &Options, end: impl Future<Output = Result<()>>) -> Re
     ))
 }
 
+/// A server's URL, without a path.
+///
+/// # Errors
+/// It is none.
+pub fn server(url: &str) -> Result<Uri> {
+    url.parse()
+        .ok()
+        .filter(|uri: &Uri| uri.scheme().is_some() && uri.path() == "/")
+        .with_context(|| format!("{url:?} is no server's URL: write http://host:port"))
+}
+
 /// Passes on whatever comes to the listener, until `end`.
 ///
 /// # Errors
-/// The server has no URL, or the file cannot be written.
+/// The file cannot be written.
 pub async fn record(
     listener: TcpListener,
-    to: &str,
+    to: Uri,
     recorder: Recorder,
     end: impl Future<Output = Result<()>>,
 ) -> Result<(u64, Account)> {
-    let to: Uri = to
-        .trim_end_matches('/')
-        .parse()
-        .ok()
-        .filter(|uri: &Uri| uri.scheme().is_some() && uri.path().len() <= 1)
-        .with_context(|| format!("{to:?} is no server's URL: write http://host:port"))?;
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     connector.enforce_http(false);
@@ -159,6 +165,7 @@ async fn pass(
             client: forwarded(&head.headers).unwrap_or_else(|| client.ip().to_string()),
             ..Seen::default()
         },
+        is_value: AtomicBool::new(false),
         sent: Mutex::default(),
         answered: Mutex::default(),
         proxy: Arc::clone(&proxy),
@@ -184,6 +191,8 @@ async fn pass(
     Ok(match answer {
         Ok(answer) => {
             let (mut head, body) = answer.into_parts();
+            let is_value = head.status == StatusCode::OK;
+            exchange.is_value.store(is_value, Ordering::Relaxed);
             for name in &HOP_BY_HOP {
                 head.headers.remove(name);
             }
@@ -195,7 +204,8 @@ async fn pass(
             hyper::Response::from_parts(head, BodyExt::boxed(body))
         }
         Err(error) => {
-            let why = format!("{} does not answer: {error}\n", proxy.to);
+            let error = anyhow::Error::new(error);
+            let why = format!("{} does not answer: {error:#}\n", proxy.to);
             let body = Full::from(why).map_err(|never| match never {});
             let mut answer = hyper::Response::new(BodyExt::boxed(body));
             *answer.status_mut() = StatusCode::BAD_GATEWAY;
@@ -226,6 +236,8 @@ fn now_ms() -> u64 {
 struct Exchange {
     number: u64,
     seen: Seen,
+    /// Whether what is answered is the value that was asked for.
+    is_value: AtomicBool,
     sent: Mutex<Passed>,
     answered: Mutex<Passed>,
     proxy: Arc<Proxy>,
@@ -258,7 +270,11 @@ impl Drop for Exchange {
         let seen = Seen {
             user: har::user(&sent.start),
             sent_bytes: bytes(sent),
-            answered_bytes: bytes(answered),
+            answered_bytes: if *self.is_value.get_mut() {
+                bytes(answered)
+            } else {
+                0
+            },
             ..std::mem::take(&mut self.seen)
         };
         self.proxy.recorder().ends(self.number, &seen);

@@ -63,12 +63,13 @@ fn encoded(key: &str) -> String {
 /// query.
 pub fn read(method: &str, target: &str) -> Asked {
     let target = target.split('#').next().unwrap_or_default();
-    let target = target
-        .split_once("://")
-        .map_or(target, |(_, rest)| match rest.find('/') {
-            Some(slash) => rest.split_at(slash).1,
-            None => "/",
-        });
+    let target = match target.split_once("://") {
+        // A key may look like a URL, but a URL begins with no slash.
+        Some((_, rest)) if !target.starts_with('/') => {
+            rest.find('/').map_or("/", |slash| rest.split_at(slash).1)
+        }
+        _ => target,
+    };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let path = path.strip_suffix('/').unwrap_or(path);
     if path == "/openapi.json" {
@@ -265,6 +266,12 @@ mod tests {
                 "/api/vultr/valkey/cache/a/b/c",
                 Operation::Generic,
                 "a/b/c",
+            ),
+            (
+                "GET",
+                "/api/vultr/valkey/cache/http://x/y",
+                Operation::Generic,
+                "http://x/y",
             ),
             (
                 "POST",
