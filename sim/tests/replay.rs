@@ -240,6 +240,22 @@ fn more_connections_than_postgresql_has_are_refused() -> Result<()> {
 }
 
 #[test]
+fn every_operation_succeeds() -> Result<()> {
+    let requests = Operation::ALL
+        .into_iter()
+        .filter(|operation| *operation != Operation::VoiceQuery)
+        .zip(0..)
+        .map(|(operation, second)| (second * 1_000, operation));
+    let requests: Vec<_> = requests.collect();
+    let report = simulation::replay(traffic(&requests), setup(Mode::Direct, &[])?)?;
+    assert_eq!(report.rows.len(), requests.len());
+    for row in &report.rows {
+        assert_eq!((row.errors, row.absent), (0, 0), "{}", row.operation);
+    }
+    Ok(())
+}
+
+#[test]
 fn a_voice_query_is_as_long_as_its_requests_one_after_the_other() -> Result<()> {
     let mut traffic = Traffic::default();
     let key = traffic.keys.number("k");

@@ -22,6 +22,7 @@ use super::observed::{Answer, Observed};
 use super::routing::{self, Slot};
 use super::setup::{Mode, Setup};
 use super::truth::{Truth, Turn, shown};
+use crate::backends::postgres::Order;
 use crate::cache_status::{Tier, tier};
 use crate::model::Times;
 use crate::operation::{Effect, Operation};
@@ -133,6 +134,18 @@ fn furnish(stores: &Stores, traffic: &Traffic) {
             }
         }
     }
+    // What is returned was ordered.
+    let user_id = sample::user_id(0_u64);
+    postgres.put_user(&user_id, START_MS);
+    postgres.insert_order(Order {
+        order_id: sample::order_id(0),
+        user_id,
+        items: "[]".to_owned(),
+        total_amount: "19.99".to_owned(),
+        status: None,
+        created_at_ms: START_MS,
+        updated_at_ms: START_MS,
+    });
     // Who orders for the first time is somebody.
     for request in &traffic.requests {
         let key = traffic.key(request);

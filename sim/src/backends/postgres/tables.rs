@@ -241,7 +241,8 @@ impl Server {
         self.sessions
     }
 
-    pub(super) fn insert_order(&mut self, order: Order) {
+    /// Puts an order of a user that is there.
+    pub fn insert_order(&mut self, order: Order) {
         let place = (order.created_at_ms, order.order_id.clone());
         let of_user = self.orders_of_user.entry(order.user_id.clone());
         of_user.or_default().insert(place);
