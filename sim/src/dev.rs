@@ -24,6 +24,8 @@ pub const PORT_DEFAULT: u16 = 8787;
 pub const VISITS_DEFAULT: usize = 1200;
 /// Few: with more, what is measured is the queue in front of wrangler's proxy.
 pub const CONNECTIONS_DEFAULT: usize = 2;
+/// Long enough for any replay; the rest of the store's life is not ours.
+const FILLED_TTL_S: u32 = 600;
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 
 /// What the command line may change.
@@ -162,10 +164,10 @@ pub async fn replay_sample(edge: &load::Edge, load: Load) -> Result<()> {
     steps::step(
         "The stores are filled for the replay",
         why,
-        load::fill(edge, &traffic),
+        load::fill::fill(edge, &traffic, FILLED_TTL_S),
     )
     .await?;
-    let outcome = load::run(edge, traffic, load.connections).await?;
+    let outcome = load::closed::run(edge, traffic, load.connections).await?;
     let rows = Row::all_of(&outcome.tallies);
     println!("{}\n{}", table::table(&rows), table::notes(&outcome));
     Ok(())

@@ -25,7 +25,9 @@ use sim::stores::{Data, Stores};
 use sim::study::{self, CurveOptions, Subject};
 use sim::trace::Format;
 use sim::traffic::{Traffic, synth};
-use sim::{certificate, chaos, check, checkout, database, schema, simulation, sweep, traffic};
+use sim::{
+    certificate, chaos, check, checkout, database, load, schema, simulation, sweep, traffic,
+};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -211,6 +213,14 @@ enum Command {
         #[command(flatten)]
         targets: Targets,
     },
+    /// Send recorded traffic to running edges when it is due, and say what users would have waited
+    Load {
+        #[command(flatten)]
+        options: load::command::Options,
+        /// For machines
+        #[arg(long)]
+        json: bool,
+    },
     /// Replay recorded traffic against a running edge and print the table
     ReplaySample {
         #[arg(long, default_value_t = format!("http://127.0.0.1:{}", dev::PORT_DEFAULT))]
@@ -340,6 +350,14 @@ async fn run(command: Command) -> Result<ExitCode> {
                 }
                 false => Ok(ExitCode::FAILURE),
             }
+        }
+        Command::Load { options, json } => {
+            let loaded = load::command::load(&options).await?;
+            print(&loaded, json.then(|| json!(loaded)));
+            Ok(match loaded.is_good {
+                true => ExitCode::SUCCESS,
+                false => ExitCode::FAILURE,
+            })
         }
         Command::Report { report, html } => {
             let report = Report::open(&report)?;

@@ -8,7 +8,7 @@ use comfy_table::{Cell, CellAlignment, Color};
 
 use super::figures::{NONE, count, milliseconds, share};
 use super::{Latency, Report, Row, Staleness, WhatIf};
-use crate::load::Outcome;
+use crate::load::closed::Outcome;
 use crate::operation::Operation;
 use crate::tables;
 

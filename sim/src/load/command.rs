@@ -1,0 +1,290 @@
+//! `sim load`: from the arguments to the numbers.
+//!
+//! Knows files and which edges may be written to. The order matters: what can be
+//! refused at once comes before anything is sent.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use serde::Serialize;
+
+use super::compare::{Comparison, Tolerance, compare};
+use super::open::{self, Plan};
+use super::outcome::{self, Keeping};
+use super::schedule::{Arrivals, Limits, Pace, Schedule};
+use super::target::Target;
+use super::visit::visits;
+use super::{Edge, fill};
+use crate::operation::Effect;
+use crate::report::Report;
+use crate::steps;
+use crate::trace::Format;
+use crate::traffic::{self, Traffic, call};
+
+/// What is stored outlives the load by so much.
+const FILLED_TTL_SPARE_S: u64 = 600;
+
+/// How a load is made.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Traffic (.ndjson, .ndjson.zst), or a trace of keys that becomes traffic of the sample shop
+    pub trace: PathBuf,
+    /// How a trace of keys is written [default: as its name says]
+    #[arg(long)]
+    pub format: Option<Format>,
+    /// Where an edge is, such as http://127.0.0.1:8787; repeated, clients are spread over them
+    #[arg(long = "url", required = true)]
+    pub urls: Vec<String>,
+    /// Send at the recorded times, so many times as fast [default: 1]
+    #[arg(long, conflicts_with = "rate", value_parser = positive)]
+    pub speed: Option<f64>,
+    /// Send so many requests a second, whatever was recorded
+    #[arg(long, value_name = "REQUESTS_PER_S", value_parser = positive)]
+    pub rate: Option<f64>,
+    /// With --rate: how the requests follow one another
+    #[arg(long, value_enum, default_value_t = Arrivals::Even)]
+    pub arrivals: Arrivals,
+    /// Stop after so many seconds; at a rate, traffic that is shorter begins anew
+    #[arg(long, value_name = "SECONDS", value_parser = positive)]
+    pub duration: Option<f64>,
+    /// Stop after so many requests; at a rate, traffic that is shorter begins anew
+    #[arg(long)]
+    pub requests: Option<u64>,
+    /// Connections to each edge; what finds none free waits, and the wait counts
+    #[arg(long, default_value_t = 256)]
+    pub connections: usize,
+    /// Store what the traffic reads before it begins [default for an edge on this machine]
+    #[arg(long, overrides_with = "no_fill")]
+    pub fill: bool,
+    /// Store nothing beforehand [default for any other edge]
+    #[arg(long, overrides_with = "fill")]
+    pub no_fill: bool,
+    /// Call it saturated when the p99 of the send lag is longer than so many ms
+    #[arg(long, value_name = "MS", default_value_t = 10.0, value_parser = positive)]
+    pub lag_limit: f64,
+    /// Hold the result against what `sim replay --json` said of the same traffic; - reads it from stdin
+    #[arg(long, value_name = "REPORT")]
+    pub compare: Option<PathBuf>,
+    #[command(flatten)]
+    pub tolerance: Tolerance,
+    /// With --compare: fail when the prediction is off by more than the tolerances
+    #[arg(long, requires = "compare")]
+    pub strict: bool,
+}
+
+/// What came of it. As JSON it is a [`Report`] with a comparison in it, if there
+/// was one.
+#[derive(Debug, Serialize)]
+pub struct Loaded {
+    #[serde(flatten)]
+    pub report: Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
+    #[serde(skip)]
+    keeping: Keeping,
+    /// The traffic was answered, and as was asked for.
+    #[serde(skip)]
+    pub is_good: bool,
+}
+
+impl std::fmt::Display for Loaded {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(formatter, "{}", outcome::text(&self.report, &self.keeping))?;
+        match &self.comparison {
+            Some(comparison) => write!(formatter, "\n{}", comparison.text()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|number: &f64| number.is_finite() && *number > 0.0)
+        .ok_or_else(|| format!("{text:?} is not a number above 0"))
+}
+
+impl Options {
+    fn pace(&self) -> Pace {
+        match self.rate {
+            Some(per_s) => Pace::Rate {
+                per_s,
+                arrivals: self.arrivals,
+            },
+            None => Pace::Recorded {
+                speed: self.speed.unwrap_or(1.0),
+            },
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            duration: self
+                .duration
+                .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+            requests: self.requests,
+        }
+    }
+
+    fn conditions(&self, traffic: &Traffic) -> Vec<(String, String)> {
+        let pace = match self.pace() {
+            Pace::Recorded { speed } => format!("recorded times, {speed} times as fast"),
+            Pace::Rate { per_s, arrivals } => format!(
+                "{per_s} requests/s, {}",
+                match arrivals {
+                    Arrivals::Even => "at equal distances",
+                    Arrivals::Poisson => "at random",
+                }
+            ),
+        };
+        [
+            ("traffic", self.trace.display().to_string()),
+            ("requests in it", traffic.requests.len().to_string()),
+            ("edges", self.urls.join(", ")),
+            ("connections to each", self.connections.to_string()),
+            ("pace", pace),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
+    }
+}
+
+/// Does it all.
+///
+/// # Errors
+/// A sentence: a file cannot be read, an edge is not there or does not store
+/// what the traffic reads, or not one request was answered.
+pub async fn load(options: &Options) -> Result<Loaded> {
+    ensure!(options.connections > 0, "--connections must be at least 1");
+    let predicted = options.compare.as_deref().map(Report::open).transpose()?;
+    let mut traffic = traffic::open(&options.trace, options.format)?;
+    eprint!("{}", traffic.oddities);
+    let conditions = options.conditions(&traffic);
+    let (pace, limits) = (options.pace(), options.limits());
+    leave_out_what_is_not_sent(&mut traffic, pace, limits);
+    let mut targets = Vec::new();
+    for url in &options.urls {
+        targets.push(Target::open(url, options.connections).await?);
+    }
+    let visits = visits(&traffic.requests);
+    let (planned, duration) = Schedule::new(&traffic.requests, &visits, pace, limits).extent();
+    for target in &targets {
+        if options.fill || (!options.no_fill && target.is_loopback()) {
+            let ttl_s = duration.as_secs().saturating_add(FILLED_TTL_SPARE_S);
+            store(target, &traffic, ttl_s).await?;
+        }
+    }
+    warn_of_writes(&traffic, &targets);
+    let bar = steps::bar("Sending", planned);
+    let counts = open::run(Plan {
+        traffic,
+        targets,
+        pace,
+        limits,
+        bar: bar.clone(),
+    })
+    .await?;
+    bar.finish_and_clear();
+    let keeping = Keeping::of(&counts, Duration::from_secs_f64(options.lag_limit / 1e3));
+    let report = outcome::report(&counts, &keeping, conditions);
+    let errors: u64 = report.rows.iter().map(|row| row.errors).sum();
+    if errors == counts.tallies.requests() {
+        bail!(
+            "not one of {errors} requests was answered well; the first: {}",
+            counts.first_error.unwrap_or_default()
+        );
+    }
+    let comparison = predicted.map(|predicted| compare(&predicted, &report, options.tolerance));
+    let is_good = !options.strict || comparison.as_ref().is_none_or(|found| found.is_within);
+    Ok(Loaded {
+        report,
+        comparison,
+        keeping,
+        is_good,
+    })
+}
+
+/// What lies behind the limits need not be stored either.
+fn leave_out_what_is_not_sent(traffic: &mut Traffic, pace: Pace, limits: Limits) {
+    let visits = visits(&traffic.requests);
+    let schedule = Schedule::new(&traffic.requests, &visits, pace, limits);
+    let sent = schedule.map(|due| due.visit + 1).max().unwrap_or(0);
+    let mut places: Vec<usize> = visits
+        .iter()
+        .take(sent)
+        .flat_map(|visit| visit.places().iter().copied())
+        .collect();
+    places.sort_unstable();
+    let request = |place: usize| traffic.requests.get(place).copied();
+    traffic.requests = places.into_iter().filter_map(request).collect();
+}
+
+/// Fills, and says so beforehand: it is somebody's Valkey.
+async fn store(target: &Arc<Target>, traffic: &Traffic, ttl_s: u64) -> Result<()> {
+    let keys = fill::keys(&call::stored(traffic));
+    if keys == 0 {
+        return Ok(());
+    }
+    eprintln!(
+        "Storing {keys} keys that the traffic reads through {}, for {} minutes (--no-fill: nothing).",
+        target.url(),
+        ttl_s.div_ceil(60),
+    );
+    let edge = Edge::at(target.url());
+    let ttl_s = u32::try_from(ttl_s).unwrap_or(u32::MAX);
+    steps::step(
+        "The stores are filled",
+        "5 s of it let the edge's own copies grow old, or L1 would look too good",
+        fill::fill(&edge, traffic, ttl_s),
+    )
+    .await?;
+    Ok(())
+}
+
+/// What was recorded is sent, writes as well: better known before than after.
+fn warn_of_writes(traffic: &Traffic, targets: &[Arc<Target>]) {
+    let writes = traffic
+        .requests
+        .iter()
+        .filter(|request| !matches!(request.operation.effect(), Effect::Read | Effect::None))
+        .count();
+    let elsewhere: Vec<&str> = targets
+        .iter()
+        .filter(|target| !target.is_loopback())
+        .map(|target| target.url())
+        .collect();
+    if writes > 0 && !elsewhere.is_empty() {
+        eprintln!(
+            "The traffic has {writes} writes, which are sent to {} as they were recorded.",
+            elsewhere.join(", ")
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operation::Operation;
+    use crate::traffic::Request;
+
+    #[test]
+    fn what_is_not_sent_is_left_out_and_a_flow_is_whole() {
+        let mut traffic = Traffic::default();
+        for flow in [0, 7, 0, 7] {
+            let request = Request {
+                flow,
+                ..Request::new(0, Operation::Session, 0)
+            };
+            traffic.push(request);
+        }
+        let limits = Limits {
+            requests: Some(2),
+            ..Limits::default()
+        };
+        leave_out_what_is_not_sent(&mut traffic, Pace::Recorded { speed: 1.0 }, limits);
+        let flows: Vec<u32> = traffic.requests.iter().map(|one| one.flow).collect();
+        assert_eq!(flows, [0, 7, 7]);
+    }
+}

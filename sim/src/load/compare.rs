@@ -1,0 +1,361 @@
+//! What was predicted beside what was measured: two reports of the same traffic,
+//! one from a replay and one from a load.
+//!
+//! Knows reports, and when a difference says anything. Runs neither.
+
+use std::collections::HashMap;
+
+use comfy_table::{Cell, CellAlignment, Color};
+use serde::{Deserialize, Serialize};
+
+use crate::operation::Operation;
+use crate::report::{QUANTILES, Report, Row};
+use crate::tables;
+
+/// Fewer requests of an operation are not judged: of less than these, fewer than
+/// ten lie beyond the p99, and one of them alone moves it.
+pub const JUDGED_FROM: u64 = 1_000;
+pub const ALL: &str = "all requests";
+
+/// What is still right.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, clap::Args)]
+pub struct Tolerance {
+    /// With --strict: how far the share of a tier may be off, in percentage points
+    #[arg(
+        long = "tolerance-points",
+        value_name = "POINTS",
+        default_value_t = 0.5
+    )]
+    pub points: f64,
+    /// With --strict: how far p50, p95 and p99 may be off, in percent of what was measured
+    #[arg(
+        long = "tolerance-percent",
+        value_name = "PERCENT",
+        default_value_t = 15.0
+    )]
+    pub percent: f64,
+}
+
+/// All operations that both reports have, and all requests together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    pub tolerance: Tolerance,
+    pub lines: Vec<Line>,
+    /// Operations that only one of the two has: not the same traffic, then.
+    pub unmatched: Vec<String>,
+    pub is_within: bool,
+}
+
+/// One operation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    pub operation: String,
+    pub predicted_requests: u64,
+    pub measured_requests: u64,
+    /// Predicted less measured share of L1, L2 and L3, in percentage points;
+    /// none where no tier was named.
+    pub points: Option<[f64; 3]>,
+    /// Predicted less measured latency at p50, p95 and p99, in percent of what
+    /// was measured.
+    pub percent: [f64; 3],
+    /// False: there are too few to say.
+    pub is_judged: bool,
+    pub is_within: bool,
+}
+
+/// Holds a prediction against a measurement of the same traffic.
+pub fn compare(predicted: &Report, measured: &Report, tolerance: Tolerance) -> Comparison {
+    let find = |rows: &[Row]| -> HashMap<String, Row> {
+        let named = |row: &Row| (row.operation.clone(), row.clone());
+        rows.iter().map(named).collect()
+    };
+    let (theirs, ours) = (find(&predicted.rows), find(&measured.rows));
+    let mut lines = Vec::new();
+    let mut unmatched = Vec::new();
+    for operation in Operation::ALL.map(Operation::name) {
+        match (theirs.get(operation), ours.get(operation)) {
+            (Some(predicted), Some(measured)) => {
+                lines.push(line(predicted, measured, tolerance));
+            }
+            (None, None) => {}
+            _ => unmatched.push(operation.to_owned()),
+        }
+    }
+    lines.push(line(
+        &together(&predicted.rows),
+        &together(&measured.rows),
+        tolerance,
+    ));
+    let is_within = unmatched.is_empty() && lines.iter().all(|line| line.is_within);
+    Comparison {
+        tolerance,
+        lines,
+        unmatched,
+        is_within,
+    }
+}
+
+fn line(predicted: &Row, measured: &Row, tolerance: Tolerance) -> Line {
+    let points = match (shares(predicted), shares(measured)) {
+        (Some(predicted), Some(measured)) => Some(differences(predicted, measured)),
+        (None, None) => None,
+        // One names tiers and the other does not: as wrong as can be.
+        (predicted, measured) => Some(differences(
+            predicted.unwrap_or_default(),
+            measured.unwrap_or_default(),
+        )),
+    };
+    let error =
+        |predicted: u64, measured: u64| (predicted as f64 / measured.max(1) as f64 - 1.0) * 100.0;
+    let (theirs, ours) = (&predicted.latency, &measured.latency);
+    let percent = [
+        error(theirs.p50_us, ours.p50_us),
+        error(theirs.p95_us, ours.p95_us),
+        error(theirs.p99_us, ours.p99_us),
+    ];
+    let is_judged = predicted.requests.min(measured.requests) >= JUDGED_FROM;
+    let all_within = |errors: &[f64; 3], most: f64| errors.iter().all(|error| error.abs() <= most);
+    Line {
+        operation: measured.operation.clone(),
+        predicted_requests: predicted.requests,
+        measured_requests: measured.requests,
+        is_judged,
+        is_within: !is_judged
+            || points.is_none_or(|points| all_within(&points, tolerance.points))
+                && all_within(&percent, tolerance.percent),
+        points,
+        percent,
+    }
+}
+
+fn differences(predicted: [f64; 3], measured: [f64; 3]) -> [f64; 3] {
+    let [l1, l2, l3] = predicted;
+    let [of_l1, of_l2, of_l3] = measured;
+    [l1 - of_l1, l2 - of_l2, l3 - of_l3]
+}
+
+/// In percent of the answers that named a tier.
+fn shares(row: &Row) -> Option<[f64; 3]> {
+    let known = row.l1 + row.l2 + row.l3;
+    let share = |part| part as f64 * 100.0 / known as f64;
+    (known > 0).then(|| [row.l1, row.l2, row.l3].map(share))
+}
+
+/// One row of all requests; a flow is none, its requests are.
+fn together(rows: &[Row]) -> Row {
+    let rows: Vec<&Row> = rows
+        .iter()
+        .filter(|row| row.operation != Operation::VoiceQuery.name())
+        .collect();
+    let sum = |count: fn(&Row) -> u64| rows.iter().map(|row| count(row)).sum();
+    let [p50_us, p95_us, p99_us] = QUANTILES.map(|quantile| merged_us(&rows, quantile));
+    let latency = crate::report::Latency {
+        p50_us,
+        p95_us,
+        p99_us,
+        max_us: rows.iter().map(|row| row.latency.max_us).max().unwrap_or(0),
+        curve: Vec::new(),
+    };
+    Row {
+        operation: ALL.to_owned(),
+        requests: sum(|row| row.requests),
+        l1: sum(|row| row.l1),
+        l2: sum(|row| row.l2),
+        l3: sum(|row| row.l3),
+        has_l3: true,
+        errors: sum(|row| row.errors),
+        absent: sum(|row| row.absent),
+        latency,
+        target_ms: None,
+        is_met: Vec::new(),
+    }
+}
+
+/// A quantile of several rows, from their curves.
+fn merged_us(rows: &[&Row], quantile: f64) -> u64 {
+    let all: f64 = rows.iter().map(|row| row.requests as f64).sum();
+    let below = |us: u64| -> f64 {
+        rows.iter()
+            .map(|row| part_within(&row.latency.curve, us) * row.requests as f64)
+            .sum()
+    };
+    let (mut low, mut high) = (
+        0,
+        rows.iter().map(|row| row.latency.max_us).max().unwrap_or(0),
+    );
+    while low < high {
+        let middle = low.midpoint(high);
+        if below(middle) < quantile * all {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}
+
+/// Which part took no longer; between the points of a curve on a straight line.
+fn part_within(curve: &[(u64, f64)], us: u64) -> f64 {
+    let after = curve.partition_point(|(at, _)| *at <= us);
+    let before = after.checked_sub(1).and_then(|place| curve.get(place));
+    match (before, curve.get(after)) {
+        (None, _) => 0.0,
+        (Some((_, part)), None) => *part,
+        (Some((from_us, from)), Some((to_us, to))) => {
+            from + (to - from) * (us - from_us) as f64 / (to_us - from_us).max(1) as f64
+        }
+    }
+}
+
+impl Comparison {
+    /// For people: green is within the tolerance, red is not, grey is not judged.
+    pub fn text(&self) -> String {
+        let mut table = tables::begun([
+            "predicted − measured",
+            "requests",
+            "L1 pp",
+            "L2 pp",
+            "L3 pp",
+            "p50 %",
+            "p95 %",
+            "p99 %",
+        ]);
+        for line in &self.lines {
+            table.add_row(self.cells(line));
+        }
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+            if column.index > 0 {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        let mut text = table.trim_fmt();
+        text.push_str(&format!(
+            "\nShares in percentage points, latencies in percent of what was measured. Operations with \
+             fewer than\n{JUDGED_FROM} requests are not judged. {} of ±{} points and ±{} %.\n",
+            if self.is_within { "All others lie within the tolerance" } else { "NOT all others lie within the tolerance" },
+            self.tolerance.points,
+            self.tolerance.percent,
+        ));
+        if !self.unmatched.is_empty() {
+            text.push_str(&format!(
+                "Only one of the two has: {}. Was it the same traffic?\n",
+                self.unmatched.join(", ")
+            ));
+        }
+        text
+    }
+
+    fn cells(&self, line: &Line) -> Vec<Cell> {
+        let colour = |error: f64, most: f64| match (line.is_judged, error.abs() <= most) {
+            (false, _) => Color::DarkGrey,
+            (true, true) => Color::Green,
+            (true, false) => Color::Red,
+        };
+        let points = line.points.map_or_else(
+            || vec![Cell::new("–"); 3],
+            |points| {
+                points
+                    .map(|error| {
+                        Cell::new(format!("{error:+.2}")).fg(colour(error, self.tolerance.points))
+                    })
+                    .to_vec()
+            },
+        );
+        let percent = line.percent.map(|error| {
+            Cell::new(format!("{error:+.1}")).fg(colour(error, self.tolerance.percent))
+        });
+        [
+            Cell::new(&line.operation),
+            Cell::new(line.measured_requests),
+        ]
+        .into_iter()
+        .chain(points)
+        .chain(percent)
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Result;
+
+    use super::*;
+    use crate::tally::Tallies;
+
+    const TOLERANCE: Tolerance = Tolerance {
+        points: 0.5,
+        percent: 15.0,
+    };
+
+    /// Of each operation: how many by L1, by L2, and how long all of them took.
+    fn report(rows: &[(Operation, u64, u64, u64)]) -> Result<Report> {
+        let mut tallies = Tallies::default();
+        for (operation, l1, l2, us) in rows {
+            let tally = tallies.of(*operation)?;
+            (tally.l1, tally.l2) = (*l1, *l2);
+            (0..l1 + l2).for_each(|_| tally.time(*us));
+        }
+        Ok(Report {
+            rows: Row::all_of(&tallies),
+            ..Report::default()
+        })
+    }
+
+    #[test]
+    fn what_is_the_same_is_within_and_what_is_not_is_told_by_how_much() -> Result<()> {
+        let measured = report(&[(Operation::Session, 500, 500, 1_000)])?;
+        assert!(compare(&measured, &measured, TOLERANCE).is_within);
+        let off = compare(
+            &report(&[(Operation::Session, 510, 490, 1_200)])?,
+            &measured,
+            TOLERANCE,
+        );
+        let session = &off.lines[0];
+        let [l1, l2, l3] = session.points.unwrap_or_default();
+        assert!((l1 - 1.0).abs() < 1e-9 && (l2 + 1.0).abs() < 1e-9 && l3 == 0.0);
+        assert!((session.percent[0] - 20.0).abs() < 0.2, "{session:?}");
+        assert!(!session.is_within && !off.is_within);
+        assert!(off.text().contains("+1.00") && off.text().contains("NOT all"));
+        Ok(())
+    }
+
+    #[test]
+    fn few_requests_are_shown_and_not_judged() -> Result<()> {
+        let many = (Operation::Session, 1_000, 1_000, 1_000);
+        let few = |us| (Operation::Preferences, 10, 0, us);
+        let comparison = compare(
+            &report(&[many, few(9_000)])?,
+            &report(&[many, few(1_000)])?,
+            TOLERANCE,
+        );
+        assert!(comparison.is_within, "{}", comparison.text());
+        assert!(!comparison.lines[1].is_judged);
+        Ok(())
+    }
+
+    #[test]
+    fn all_requests_together_have_the_quantiles_of_both_and_no_flows() -> Result<()> {
+        let rows = report(&[
+            (Operation::Session, 900, 0, 1_000),
+            (Operation::Preferences, 0, 100, 5_000),
+            (Operation::VoiceQuery, 500, 0, 90_000),
+        ])?
+        .rows;
+        let all = together(&rows);
+        assert_eq!((all.requests, all.l1, all.l2), (1_000, 900, 100));
+        assert!(all.latency.p50_us.abs_diff(1_000) < 10, "{all:?}");
+        assert!(all.latency.p95_us.abs_diff(5_000) < 10, "{all:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn an_operation_of_one_side_only_is_named() -> Result<()> {
+        let measured = report(&[(Operation::Session, 1, 0, 1)])?;
+        let predicted = report(&[(Operation::Products, 1, 0, 1)])?;
+        let comparison = compare(&predicted, &measured, TOLERANCE);
+        assert_eq!(comparison.unmatched, ["session lookup", "products"]);
+        assert!(!comparison.is_within);
+        Ok(())
+    }
+}
