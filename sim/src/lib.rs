@@ -11,7 +11,8 @@
 //! - [`trace`] → [`traffic`] → [`load`] → [`tally`] → [`report`]: recorded keys,
 //!   as requests to the API, fired at an edge, counted, and judged in a table.
 //! - [`record`]: what servers write down anyway, as traffic.
-//! - [`model`]: what a simulation takes the world to be.
+//! - [`model`]: what a simulation takes the world to be, and [`calibrate`]: what
+//!   it is in front of us.
 //! - [`simulation`]: traffic through the same tiers, in virtual time;
 //!   [`sweep`] does that for many settings, [`check`] is for CI.
 //! - [`caches`] → [`study`]: what cache policies make of recorded keys, in a
@@ -24,6 +25,7 @@
 pub mod backends;
 pub mod cache_status;
 pub mod caches;
+pub mod calibrate;
 pub mod certificate;
 pub mod chaos;
 pub mod check;

@@ -26,7 +26,8 @@ use sim::study::{self, CurveOptions, Subject};
 use sim::trace::Format;
 use sim::traffic::{Traffic, synth};
 use sim::{
-    certificate, chaos, check, checkout, database, load, schema, simulation, sweep, traffic,
+    calibrate, certificate, chaos, check, checkout, database, load, schema, simulation, sweep,
+    traffic,
 };
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -221,6 +222,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Measure a running edge and its stores, and write the model that simulations take for them
+    Calibrate {
+        #[command(flatten)]
+        options: calibrate::Options,
+    },
     /// Replay recorded traffic against a running edge and print the table
     ReplaySample {
         #[arg(long, default_value_t = format!("http://127.0.0.1:{}", dev::PORT_DEFAULT))]
@@ -364,6 +370,20 @@ async fn run(command: Command) -> Result<ExitCode> {
             match html {
                 Some(file) => write_page(&report, &file)?,
                 None => print!("{report}"),
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Calibrate { options } => {
+            let calibration = calibrate::calibrate(&options).await?;
+            match &options.output {
+                Some(path) => {
+                    calibration.save(path)?;
+                    println!("{calibration}The model is in {}.", path.display());
+                }
+                None => {
+                    eprint!("{calibration}");
+                    println!("{}", serde_json::to_string_pretty(&calibration.model)?);
+                }
             }
             Ok(ExitCode::SUCCESS)
         }

@@ -1,0 +1,263 @@
+//! Requests that one known tier answers, and how long they take.
+//!
+//! Knows what the edge keeps where and for how long: an isolate answers from L1
+//! what it read a moment ago; what it has not seen comes from L2; products that
+//! nobody asked for come from L3 and lie in L2 afterwards. Says so when another
+//! tier answers after all. Knows nothing of the stores themselves.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use indicatif::ProgressBar;
+use tokio::time::sleep_until;
+
+use super::fit::Measured;
+use crate::load::open::{self, Counts, Plan};
+use crate::load::schedule::{Arrivals, Limits, Pace};
+use crate::load::target::Target;
+use crate::load::{Edge, fill};
+use crate::operation::Operation;
+use crate::report::Row;
+use crate::steps;
+use crate::tally::Tally;
+use crate::traffic::{Request, Traffic};
+
+/// More than are ever needed at once at a low rate.
+pub const CONNECTIONS: usize = 16;
+/// Requests of each kind before those that count: compilers warm up.
+const WARM: usize = 60;
+/// One case lasts so long before the next one has its turn, so that what else
+/// the machine does meets all: well below the age at which an isolate asks for a
+/// thing again.
+const TURN: Duration = Duration::from_millis(2_500);
+/// By then no copy in L1 answers any more, and none in L2 is due to be read anew.
+const L1_OLD: Duration = Duration::from_secs(6);
+/// Of four answers from L2 that Valkey is the truth of, so many of rows.
+const ROWS_PART: usize = 4;
+/// Floor, L1, L2, L3, writes.
+const CASES: usize = 5;
+const FILLED_TTL_S: u32 = 600;
+/// Fewer answers by the tier that a case is made for make it another case.
+const ANSWERED_PART_MIN: f64 = 0.97;
+
+/// Reads of what Valkey is the truth of.
+const READS: [Operation; 4] = [
+    Operation::Session,
+    Operation::Conversation,
+    Operation::Preferences,
+    Operation::Recommendations,
+];
+const WRITES: [Operation; 3] = [
+    Operation::StoreContext,
+    Operation::StorePreferences,
+    Operation::StoreRecommendations,
+];
+
+/// Latencies as a client sees them, by who answered.
+#[derive(Debug, Clone, Default)]
+pub struct Cases {
+    pub floor: Measured,
+    pub l1: Measured,
+    pub l2: Measured,
+    pub l3: Measured,
+    pub write: Measured,
+}
+
+/// Measures all of them.
+///
+/// # Errors
+/// The edge fails, or answers from another tier.
+pub async fn measure(target: &Arc<Target>, samples: usize, rate: u32) -> Result<Cases> {
+    let bench = Bench {
+        target: Arc::clone(target),
+        rate,
+        bar: steps::bar("Measuring the edge", 0),
+        run: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_millis(),
+    };
+    let turn = ((TURN.as_secs_f64() * f64::from(rate)) as usize).clamp(1, samples.max(1));
+    let turns = samples.div_ceil(turn);
+    // Of each turn: those for L2, and before them the few for L1.
+    let reads = bench.of(&READS, "read", WARM + turns * (READS.len() + turn));
+    let edge = Edge::at(target.url());
+    fill::fill(&edge, &reads, FILLED_TTL_S)
+        .await
+        .context("the cases cannot be set up")?;
+    let of_turn = READS.len() + CASES * turn + turn.div_ceil(ROWS_PART);
+    bench.bar.set_length((4 * WARM + turns * of_turn) as u64);
+    bench.warm_up(&part(&reads, 0, WARM)).await?;
+    let mut cases = Seen::default();
+    let mut rows: Option<(Traffic, Instant)> = None;
+    for number in 0..turns {
+        let begin = WARM + number * (READS.len() + turn);
+        cases.floor.extend(bench.floor(number, turn).await?);
+        let few = part(&reads, begin, READS.len());
+        cases.l1.extend(bench.l1(&few, turn).await?);
+        let many = part(&reads, begin + READS.len(), turn);
+        cases
+            .l2
+            .extend(bench.answered(many, "L2", |tally| tally.l2).await?);
+        if let Some((rows, since)) = rows {
+            sleep_until((since + L1_OLD).into()).await;
+            let some = part(&rows, 0, turn.div_ceil(ROWS_PART));
+            cases
+                .l2
+                .extend(bench.answered(some, "L2", |tally| tally.l2).await?);
+        }
+        let new = bench.of(&[Operation::Products], &format!("row-{number}"), turn);
+        let found = bench.answered(new.clone(), "L3", |tally| tally.l3).await?;
+        cases.l3.extend(found);
+        rows = Some((new, Instant::now()));
+        let writes = bench.of(&WRITES, &format!("write-{number}"), turn);
+        cases.write.extend(latencies(&bench.fire(writes).await?));
+    }
+    bench.bar.finish_and_clear();
+    Ok(cases.measured())
+}
+
+/// Latencies in the order in which they were seen.
+#[derive(Debug, Default)]
+struct Seen {
+    floor: Vec<u64>,
+    l1: Vec<u64>,
+    l2: Vec<u64>,
+    l3: Vec<u64>,
+    write: Vec<u64>,
+}
+
+impl Seen {
+    fn measured(self) -> Cases {
+        let [floor, l1, l2, l3, write] =
+            [self.floor, self.l1, self.l2, self.l3, self.write].map(Measured::from_iter);
+        Cases {
+            floor,
+            l1,
+            l2,
+            l3,
+            write,
+        }
+    }
+}
+
+struct Bench {
+    target: Arc<Target>,
+    rate: u32,
+    bar: ProgressBar,
+    /// Makes the keys this run's own.
+    run: u128,
+}
+
+impl Bench {
+    /// Each request with a key of its own.
+    fn of(&self, operations: &[Operation], name: &str, count: usize) -> Traffic {
+        let mut traffic = Traffic::default();
+        for (number, operation) in operations.iter().cycle().take(count).enumerate() {
+            let key = format!("calibrate-{}-{name}-{number}", self.run);
+            let key = traffic.keys.number(&key);
+            traffic.push(Request::new(0, *operation, key));
+        }
+        traffic
+    }
+
+    async fn fire(&self, traffic: Traffic) -> Result<Counts> {
+        let counts = open::run(Plan {
+            traffic,
+            targets: vec![Arc::clone(&self.target)],
+            pace: Pace::Rate {
+                per_s: f64::from(self.rate),
+                arrivals: Arrivals::Even,
+            },
+            limits: Limits::default(),
+            bar: self.bar.clone(),
+        })
+        .await?;
+        let errors: u64 = counts.tallies.iter().map(|(_, tally)| tally.errors).sum();
+        ensure!(
+            errors == 0,
+            "{errors} requests failed while the edge was measured; the first: {}",
+            counts.first_error.as_deref().unwrap_or_default()
+        );
+        Ok(counts)
+    }
+
+    async fn warm_up(&self, reads: &Traffic) -> Result<()> {
+        self.fire(reads.clone()).await?;
+        self.fire(reads.clone()).await?;
+        for (operations, name) in [(&[Operation::Products][..], "warm"), (&WRITES, "warm")] {
+            self.fire(self.of(operations, name, WARM)).await?;
+        }
+        Ok(())
+    }
+
+    async fn floor(&self, turn: usize, count: usize) -> Result<Vec<u64>> {
+        let requests = self.of(&[Operation::Floor], &format!("floor-{turn}"), count);
+        Ok(latencies(&self.fire(requests).await?))
+    }
+
+    /// A few keys, read once, which does not count, and then again and again for
+    /// as long as an isolate answers them at once.
+    async fn l1(&self, few: &Traffic, count: usize) -> Result<Vec<u64>> {
+        self.fire(few.clone()).await?;
+        let again = Traffic {
+            requests: few.requests.iter().copied().cycle().take(count).collect(),
+            ..few.clone()
+        };
+        self.answered(again, "L1", |tally| tally.l1).await
+    }
+
+    /// Latencies, when nearly all of them are of the tier that they should be of.
+    async fn answered(
+        &self,
+        traffic: Traffic,
+        tier: &str,
+        of_tier: fn(&Tally) -> u64,
+    ) -> Result<Vec<u64>> {
+        let counts = self.fire(traffic).await?;
+        let by_tier: u64 = counts.tallies.iter().map(|(_, tally)| of_tier(tally)).sum();
+        let all = counts.tallies.requests();
+        let answered = Row::all_of(&counts.tallies)
+            .into_iter()
+            .map(|row| {
+                let Row {
+                    operation,
+                    l1,
+                    l2,
+                    l3,
+                    ..
+                } = row;
+                format!("{operation}: {l1} L1, {l2} L2, {l3} L3")
+            })
+            .collect::<Vec<_>>()
+            .join("; ");
+        ensure!(
+            by_tier as f64 >= ANSWERED_PART_MIN * all as f64,
+            "of {all} requests that {tier} should answer {by_tier} did ({answered}): does another \
+             client ask the same edge, or do its settings keep nothing?"
+        );
+        Ok(latencies(&counts))
+    }
+}
+
+fn part(traffic: &Traffic, from: usize, count: usize) -> Traffic {
+    let requests = traffic.requests.iter().copied().skip(from).take(count);
+    Traffic {
+        requests: requests.collect(),
+        ..traffic.clone()
+    }
+}
+
+fn latencies(counts: &Counts) -> Vec<u64> {
+    counts
+        .tallies
+        .iter()
+        .flat_map(|(_, tally)| {
+            let values = tally.latency_us.iter_recorded();
+            values.flat_map(|value| {
+                std::iter::repeat_n(value.value_iterated_to(), value.count_at_value() as usize)
+            })
+        })
+        .collect()
+}
