@@ -35,6 +35,9 @@ const TURN: Duration = Duration::from_millis(2_500);
 const L1_OLD: Duration = Duration::from_secs(6);
 /// Of four answers from L2 that Valkey is the truth of, so many of rows.
 const ROWS_PART: usize = 4;
+/// Of the rate, for what L3 answers: each is a connection to PostgreSQL, where a
+/// process begins, and too many of these wait for one another.
+const L3_RATE_PART: f64 = 0.25;
 /// Floor, L1, L2, L3, writes.
 const CASES: usize = 5;
 const FILLED_TTL_S: u32 = 600;
@@ -102,7 +105,9 @@ pub async fn measure(target: &Arc<Target>, samples: usize, rate: u32) -> Result<
             .extend(bench.answered(many, "L2", |tally| tally.l2).await?);
         if let Some((rows, since)) = rows {
             sleep_until((since + L1_OLD).into()).await;
-            let some = part(&rows, 0, turn.div_ceil(ROWS_PART));
+            // The youngest, as the others are soon due to be read anew.
+            let count = turn.div_ceil(ROWS_PART);
+            let some = part(&rows, turn - count, count);
             cases
                 .l2
                 .extend(bench.answered(some, "L2", |tally| tally.l2).await?);
@@ -163,11 +168,13 @@ impl Bench {
     }
 
     async fn fire(&self, traffic: Traffic) -> Result<Counts> {
+        let asks_l3 = traffic.requests.iter().any(|one| one.operation.has_l3());
+        let part = if asks_l3 { L3_RATE_PART } else { 1.0 };
         let counts = open::run(Plan {
             traffic,
             targets: vec![Arc::clone(&self.target)],
             pace: Pace::Rate {
-                per_s: f64::from(self.rate),
+                per_s: f64::from(self.rate) * part,
                 arrivals: Arrivals::Even,
             },
             limits: Limits::default(),
