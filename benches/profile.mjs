@@ -4,7 +4,7 @@
 //     node benches/profile.mjs [CONTESTANT, default edge] [SCENARIO, default "session, from L1"]
 //
 // `(program)` is everything that is not JavaScript or Wasm: workerd's C++, HTTP, system calls.
-// The functions of the Wasm have the names of its name section.
+// The functions of the Wasm have names after WASM_NAMES=1 scripts/build.
 // Knows nothing of what it profiles.
 
 import { once } from "node:events";
