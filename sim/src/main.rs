@@ -408,6 +408,9 @@ struct What {
     /// So many requests per second, whenever they were recorded
     #[arg(long, value_parser = above_zero)]
     rate: Option<f64>,
+    /// Only the first so many requests
+    #[arg(long)]
+    requests: Option<usize>,
 }
 
 fn above_zero(text: &str) -> Result<f64, String> {
@@ -422,6 +425,9 @@ impl What {
     fn open(&self) -> Result<Traffic> {
         let mut traffic = traffic::open(&self.traffic, self.format)?;
         eprint!("{}", traffic.oddities);
+        traffic
+            .requests
+            .truncate(self.requests.unwrap_or(usize::MAX));
         if let Some(speed) = self.speed {
             traffic.at_speed(speed);
         }

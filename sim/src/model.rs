@@ -69,7 +69,8 @@ pub struct Isolates {
     pub life_ms: u64,
 }
 
-/// What the edge itself needs for a request, beyond what it waits for, in µs.
+/// What the edge itself needs for a request, beyond what it waits for, in µs. For
+/// the least of each an isolate is busy; more is the way to it, and waits in between.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Edge {
@@ -126,6 +127,14 @@ impl Times {
                 let to = at(place / STEPS + 1).unwrap_or(from);
                 from + to.saturating_sub(from) * (place % STEPS) / STEPS
             }
+        }
+    }
+
+    /// What it takes at least.
+    pub fn least(&self) -> u64 {
+        match self {
+            Self::Always(us) => *us,
+            Self::Quantiles(quantiles) => quantiles.first().copied().unwrap_or_default(),
         }
     }
 

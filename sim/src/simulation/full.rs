@@ -327,9 +327,10 @@ impl Replay {
     /// Waits until an isolate has computed for as long as is drawn.
     async fn compute(&self, node: &Node, times: &Times) {
         let us = self.world.draw(|dice| times.draw(dice));
-        let now_us = self.world.now_us();
-        let done_us = node.busy_until_us.get().max(now_us) + us;
-        node.busy_until_us.set(done_us);
+        let (now_us, busy_us) = (self.world.now_us(), times.least());
+        let free_us = node.busy_until_us.get().max(now_us) + busy_us;
+        node.busy_until_us.set(free_us);
+        let done_us = free_us + (us - busy_us);
         if done_us > now_us {
             self.world.sleep_us(done_us - now_us).await;
         }

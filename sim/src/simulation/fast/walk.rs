@@ -218,7 +218,7 @@ impl<'a> Walk<'a> {
     fn begin(&mut self, step: Step, sent_us: u64) -> u64 {
         let (isolates, edge) = (&self.setup.model.isolates, &self.setup.model.edge);
         let isolate = &mut self.isolates[step.slot as usize];
-        let mut work_us = 0;
+        let (mut busy_us, mut work_us) = (edge.floor_us.least(), 0);
         if isolate.life == 0
             || sent_us >= isolate.asked_us + isolates.idle_ms * 1000
             || sent_us >= isolate.began_us + isolates.life_ms * 1000
@@ -231,12 +231,13 @@ impl<'a> Walk<'a> {
                 .setup
                 .l1
                 .cache(self.l1_entries, isolate.held.len() as u32);
+            busy_us += edge.start_us.least();
             work_us += edge.start_us.draw(&mut self.dice);
         }
         isolate.asked_us = sent_us;
         work_us += edge.floor_us.draw(&mut self.dice);
-        isolate.busy_until_us = isolate.busy_until_us.max(sent_us) + work_us;
-        isolate.busy_until_us
+        isolate.busy_until_us = isolate.busy_until_us.max(sent_us) + busy_us;
+        isolate.busy_until_us + (work_us - busy_us)
     }
 
     fn held(&mut self, step: Step) -> &mut Held {
@@ -277,9 +278,10 @@ impl<'a> Walk<'a> {
             if now_ms >= copy.refresh_at_ms && flight.is_none() {
                 self.lead(step, kind, now_us);
             }
-            let work_us = self.setup.model.edge.l1_us.draw(&mut self.dice);
+            let l1_us = &self.setup.model.edge.l1_us;
+            let work_us = l1_us.draw(&mut self.dice);
             let isolate = &mut self.isolates[step.slot as usize];
-            isolate.busy_until_us += work_us;
+            isolate.busy_until_us += l1_us.least();
             return self.found(Some(Tier::L1), copy.version, now_us + work_us);
         }
         // Another's load, and when one sees that it has ended.
