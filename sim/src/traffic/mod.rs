@@ -4,6 +4,7 @@
 //! - [`ndjson`] is how they are written down: one JSON object a line.
 //! - [`call`] is what a request looks like to HTTP; [`path`] is its path, and reads
 //!   recorded ones.
+//! - [`flows`] finds the voice queries in what was recorded.
 //! - [`mapped`] makes them of a recorded trace of keys.
 //! - [`synth`] makes them of nothing but numbers.
 //!
@@ -20,6 +21,7 @@ use crate::operation::{Effect, Operation};
 use crate::trace::{self, Format, Oddities};
 
 pub mod call;
+pub mod flows;
 pub mod mapped;
 pub mod ndjson;
 pub mod path;
@@ -156,13 +158,18 @@ impl Traffic {
     }
 }
 
-/// Reads traffic, or a recorded trace of keys, which gets a meaning.
+/// Reads traffic, or a recorded trace of keys, which gets a meaning. Where no line
+/// says that it is part of a flow, voice queries are found by their order.
 ///
 /// # Errors
 /// Those of [`ndjson::open`] and [`trace::open`].
 pub fn open(path: &Path, format: Option<Format>) -> Result<Traffic> {
     if format.is_none() && ndjson::is_named(path) {
-        return ndjson::open(path);
+        let mut traffic = ndjson::open(path)?;
+        if traffic.requests.iter().all(|request| request.flow == 0) {
+            flows::mark(&mut traffic);
+        }
+        return Ok(traffic);
     }
     let trace = trace::open(path, format)?;
     let mut traffic = mapped::traffic(&trace.requests, usize::MAX);

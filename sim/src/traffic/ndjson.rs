@@ -13,7 +13,7 @@
 //! | `size_bytes` | of the value that was stored or answered; 0 or not there: not known |
 //! | `client` | who asked; the same name is the same client |
 //! | `place` | where: the point of presence, such as `FRA` |
-//! | `flow` | requests with the same number follow one another, each sent when the one before was answered: one voice query; 0 or not there: by itself |
+//! | `flow` | requests with the same number follow one another, each sent when the one before was answered: one voice query; 0 or not there: by itself. Where no line has one, voice queries are found by their order |
 //!
 //! `time_ms`, `method`, `route` and `key` must be there. A time that goes back is
 //! counted and stands still; a line that cannot be used is counted and left out.
