@@ -9,10 +9,15 @@ use std::sync::Arc;
 use anyhow::Result;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use indicatif::ProgressBar;
+use mimalloc::MiMalloc;
 use sim::simulation::setup::{Arguments, Level, Mode, Setup};
 use sim::simulation::{fast, full};
 use sim::trace;
 use sim::traffic::{Traffic, mapped};
+
+/// As in the simulator's own program.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// With four places: 160 in all.
 const ISOLATES_PER_PLACE: u32 = 40;
