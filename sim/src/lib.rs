@@ -1,4 +1,4 @@
-//! The native companion of the edge: real stores, sample data, replay.
+//! The native companion of the edge: real stores, sample data, and the simulator.
 //!
 //! The map, from the ground up:
 //!
@@ -9,7 +9,7 @@
 //! - [`schema`], [`sample`]: the tables, and something to look at in them.
 //! - [`operation`]: what is measured, and its targets.
 //! - [`trace`] → [`traffic`] → [`load`] → [`tally`] → [`report`]: recorded keys,
-//!   as requests to the API, fired at an edge, counted, and judged in a table.
+//!   as requests to the API, fired at an edge, counted, and judged in a table or on a page.
 //! - [`record`]: what servers write down anyway, as traffic.
 //! - [`model`]: what a simulation takes the world to be, and [`calibrate`]: what
 //!   it is in front of us.

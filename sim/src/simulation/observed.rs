@@ -15,7 +15,12 @@ use crate::traffic::{Request, Traffic};
 
 /// Buckets of a timeline in a report: as many as a page can show.
 const BUCKETS_MAX: u64 = 120;
-const STALE_MS_MAX: u64 = 7 * 24 * 3_600_000;
+const DAY_S: u64 = 24 * 3_600;
+/// Lengths that an axis can be read by.
+const ROUND_S: [u64; 15] = [
+    1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 21_600, DAY_S,
+];
+const STALE_MS_MAX: u64 = 7 * DAY_S * 1000;
 
 /// One answer.
 pub struct Answer {
@@ -172,7 +177,9 @@ fn store(
 }
 
 fn timeline(seconds: &[Bucket]) -> Timeline {
-    let bucket_s = (seconds.len() as u64).div_ceil(BUCKETS_MAX).max(1);
+    let least_s = (seconds.len() as u64).div_ceil(BUCKETS_MAX);
+    let round = ROUND_S.into_iter().find(|round_s| *round_s >= least_s);
+    let bucket_s = round.unwrap_or_else(|| least_s.next_multiple_of(DAY_S));
     let buckets = seconds.chunks(bucket_s as usize).map(|seconds| {
         seconds
             .iter()
@@ -243,4 +250,24 @@ fn notes(traffic: &Traffic, setup: &Setup) -> Vec<String> {
         notes.push("Each request opens its own connections to the stores.".to_owned());
     }
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeline_has_few_buckets_of_a_round_length_and_loses_nothing() {
+        for (seconds, bucket_s) in [(1, 1), (120, 1), (121, 2), (3_700, 60), (86_400, 900)] {
+            let one = Bucket {
+                requests: 1,
+                ..Bucket::default()
+            };
+            let made = timeline(&vec![one; seconds]);
+            assert_eq!(made.bucket_ms, bucket_s * 1000, "{seconds} s");
+            assert!(made.buckets.len() as u64 <= BUCKETS_MAX);
+            let requests: u64 = made.buckets.iter().map(|bucket| bucket.requests).sum();
+            assert_eq!(requests, seconds as u64);
+        }
+    }
 }

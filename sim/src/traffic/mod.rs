@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use rustc_hash::FxBuildHasher;
 
 use crate::operation::{Effect, Operation};
@@ -171,6 +171,11 @@ pub fn open(path: &Path, format: Option<Format>) -> Result<Traffic> {
         }
         return Ok(traffic);
     }
+    ensure!(
+        format.or_else(|| Format::of_name(path)).is_some(),
+        "the name {} does not tell what it is: traffic is named .ndjson or .ndjson.zst, and how a trace of keys is written is said with --format",
+        path.display()
+    );
     let trace = trace::open(path, format)?;
     let mut traffic = mapped::traffic(&trace.requests, usize::MAX);
     traffic.oddities = trace.oddities;
