@@ -403,21 +403,14 @@ struct What {
     #[arg(long)]
     format: Option<Format>,
     /// So many times as fast as recorded
-    #[arg(long, value_parser = above_zero, conflicts_with = "rate")]
+    #[arg(long, value_parser = load::command::positive, conflicts_with = "rate")]
     speed: Option<f64>,
     /// So many requests per second, whenever they were recorded
-    #[arg(long, value_parser = above_zero)]
+    #[arg(long, value_parser = load::command::positive)]
     rate: Option<f64>,
     /// Only the first so many requests
     #[arg(long)]
     requests: Option<usize>,
-}
-
-fn above_zero(text: &str) -> Result<f64, String> {
-    let number: Option<f64> = text.parse().ok();
-    number
-        .filter(|number| number.is_finite() && *number > 0.0)
-        .ok_or_else(|| format!("{text} is no number above 0"))
 }
 
 impl What {

@@ -248,6 +248,14 @@ impl Default for Model {
 }
 
 impl Model {
+    /// That of a file, or the default.
+    ///
+    /// # Errors
+    /// Those of [`Model::open`].
+    pub fn said(path: Option<&Path>) -> Result<Self> {
+        path.map_or_else(|| Ok(Self::default()), Self::open)
+    }
+
     /// # Errors
     /// The file cannot be read, or says something that cannot be.
     pub fn open(path: &Path) -> Result<Self> {

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, ensure};
-use clap::ValueEnum;
 
 use crate::model::Model;
 use crate::operation::Operation;
@@ -86,10 +85,7 @@ struct Point {
 /// # Errors
 /// The grid is too large, a setting cannot be, or the traffic is too long.
 pub fn sweep(traffic: Traffic, arguments: &Arguments) -> Result<Report> {
-    let model = match &arguments.model {
-        Some(path) => Model::open(path)?,
-        None => Model::default(),
-    };
+    let model = Model::said(arguments.model.as_deref())?;
     let points = points(arguments)?;
     let setups: Vec<Setup> = points
         .iter()
@@ -171,9 +167,7 @@ fn points(arguments: &Arguments) -> Result<Vec<Point>> {
 }
 
 fn line(point: &Point, report: &Report) -> WhatIf {
-    let mode = point.mode.to_possible_value();
-    let mode = mode.map_or_else(String::new, |mode| mode.get_name().to_owned());
-    let mut settings = vec![("mode".to_owned(), mode)];
+    let mut settings = vec![("mode".to_owned(), point.mode.name().to_owned())];
     if let Some(isolates) = point.isolates {
         settings.push(("isolates".to_owned(), isolates.to_string()));
     }

@@ -81,8 +81,8 @@ impl Capacity {
         }
     }
 
-    /// A connection is opened.
-    fn is_one_too_many(&mut self) -> bool {
+    /// A connection is opened; whether that is one too many.
+    fn connect(&mut self) -> bool {
         self.open += 1;
         let Connections {
             opened,
@@ -498,7 +498,7 @@ impl Host for Place {
         let is_one_too_many = capacity
             .borrow_mut()
             .as_mut()
-            .is_some_and(Capacity::is_one_too_many);
+            .is_some_and(Capacity::connect);
         let connection = Connection {
             world: self.world.clone(),
             stores: Rc::clone(&self.stores),

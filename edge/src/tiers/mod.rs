@@ -38,7 +38,7 @@ pub const OWN_PREFIX: &str = "shepherd-edge:";
 
 /// How often a request looks whether what it waits for is there, in ms: at
 /// first, and at last.
-const LOOK_MS: (u64, u64) = (1, 8);
+pub const LOOK_MS: (u64, u64) = (1, 8);
 
 /// Which tier answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

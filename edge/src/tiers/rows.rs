@@ -21,7 +21,7 @@ use crate::wire::pg::{self, Statement};
 use crate::wire::resp::{Command, Reply};
 
 /// How long the one that holds a lease is given each time, in ms, drawn from.
-const LEASE_WAIT_MS: (u64, u64) = (20, 40);
+pub const LEASE_WAIT_MS: (u64, u64) = (20, 40);
 
 /// Rows that are asked for.
 pub struct Query {

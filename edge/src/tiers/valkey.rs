@@ -23,7 +23,7 @@ use crate::transport::Link;
 use crate::wire::resp::{Command, Connection, Reply};
 
 /// After this long another one may take the lease.
-const LEASE_MS: u64 = 5_000;
+pub const LEASE_MS: u64 = 5_000;
 
 const NOW: &str = "local t=redis.call('TIME') local now=t[1]*1000+math.floor(t[2]/1000) ";
 

@@ -12,13 +12,13 @@ use anyhow::Result;
 use indicatif::ProgressBar;
 use tokio::task::JoinSet;
 
-use super::visit::{Visit, visits};
 use super::{Edge, us_since};
 use crate::cache_status::tier;
 use crate::operation::Operation;
 use crate::steps;
 use crate::tally::{Tallies, Tally};
 use crate::traffic::call::Call;
+use crate::traffic::visits::{Visit, visits};
 use crate::traffic::{Request, Traffic};
 
 /// All that was counted, and the conditions.

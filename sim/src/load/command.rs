@@ -15,12 +15,12 @@ use super::open::{self, Plan};
 use super::outcome::{self, Keeping};
 use super::schedule::{Arrivals, Limits, Pace, Schedule};
 use super::target::Target;
-use super::visit::visits;
 use super::{Edge, fill};
 use crate::operation::Effect;
 use crate::report::Report;
 use crate::steps;
 use crate::trace::Format;
+use crate::traffic::visits::visits;
 use crate::traffic::{self, Traffic, call};
 
 /// What is stored outlives the load by so much.
@@ -99,7 +99,11 @@ impl std::fmt::Display for Loaded {
     }
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+/// A value of an option that has to be above 0.
+///
+/// # Errors
+/// It is not, or no number.
+pub fn positive(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|number: &f64| number.is_finite() && *number > 0.0)

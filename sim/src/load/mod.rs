@@ -19,7 +19,6 @@ pub mod open;
 pub mod outcome;
 pub mod schedule;
 pub mod target;
-pub mod visit;
 
 pub use edge::{Answer, Edge};
 

@@ -20,13 +20,13 @@ use tokio::time::sleep_until;
 use super::schedule::{Due, Limits, Pace, Schedule};
 use super::target::{Lease, Prepared, Seen, Target};
 use super::us;
-use super::visit::{Visit, visits};
 use crate::cache_status::Tier;
 use crate::operation::Operation;
 use crate::report::{Bucket, Timeline};
 use crate::tally::Tallies;
 use crate::traffic::Traffic;
 use crate::traffic::call::Call;
+use crate::traffic::visits::{Visit, visits};
 
 const LAG_US_MAX: u64 = 3_600_000_000;
 /// Connections are open and the program is in the caches when the first is due.

@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use super::visit::Visit;
 use crate::dice::Dice;
 use crate::traffic::Request;
+use crate::traffic::visits::Visit;
 
 /// The same arrivals in every run, so that runs can be compared.
 const SEED: u64 = 5_000;
@@ -166,9 +166,9 @@ impl Iterator for Schedule {
 
 #[cfg(test)]
 mod tests {
-    use super::super::visit::visits;
     use super::*;
     use crate::operation::Operation;
+    use crate::traffic::visits::visits;
 
     fn schedule(pace: Pace, limits: Limits) -> Schedule {
         // A request, a flow of two, a request.

@@ -45,16 +45,15 @@ impl Reads {
     ///
     /// # Errors
     /// There are too many reads.
-    pub fn bounds(&self, settings: &Settings, l1: u64) -> Result<Vec<Bound>> {
+    pub fn bounds(mut self, settings: &Settings, l1: u64) -> Result<Vec<Bound>> {
         let Some(mean_bytes) = self.bytes.checked_div(self.reads.len() as u64) else {
             return Ok(Vec::new());
         };
         let capacity = settings.l1_bytes / mean_bytes.max(1);
         let capacity = u32::try_from(capacity).unwrap_or(u32::MAX - 1);
-        let mut reads = self.reads.clone();
-        reads.sort_by_key(|read| (read.isolate, read.at_ms));
+        self.reads.sort_by_key(|read| (read.isolate, read.at_ms));
         let (mut lru, mut clairvoyant, mut unbounded) = (0, 0, 0);
-        for reads in reads.chunk_by(|one, next| one.isolate == next.isolate) {
+        for reads in self.reads.chunk_by(|one, next| one.isolate == next.isolate) {
             let keys = reads.iter().map(|read| number(read.thing));
             let Requests { ids, distinct, .. } = Requests::of_keys(keys)?;
             let next_uses = next_uses(&ids, distinct);

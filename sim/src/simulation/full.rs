@@ -29,7 +29,8 @@ use crate::operation::{Effect, Operation};
 use crate::report::Report;
 use crate::sample;
 use crate::traffic::call::{self, Call};
-use crate::traffic::{Number, Request, Traffic};
+use crate::traffic::visits::{Visit, visits};
+use crate::traffic::{Request, Traffic};
 use crate::virtual_network::{Capacity, Gateway, Place, Stores, To, Weather};
 use crate::virtual_time::World;
 
@@ -62,7 +63,7 @@ pub fn replay(traffic: &Arc<Traffic>, setup: &Setup, bar: &ProgressBar) -> Resul
         gateways: Rc::default(),
         nodes: RefCell::default(),
         traffic: Arc::clone(traffic),
-        flows: flows(traffic),
+        visits: visits(&traffic.requests),
         setup: setup.clone(),
         first_ms,
         observed: Rc::clone(&observed),
@@ -159,17 +160,6 @@ fn furnish(stores: &Stores, traffic: &Traffic) {
     }
 }
 
-/// The requests of each flow, in their order.
-fn flows(traffic: &Traffic) -> HashMap<Number, Vec<usize>, FxBuildHasher> {
-    let mut flows: HashMap<Number, Vec<usize>, FxBuildHasher> = HashMap::default();
-    for (index, request) in traffic.requests.iter().enumerate() {
-        if request.flow != 0 {
-            flows.entry(request.flow).or_default().push(index);
-        }
-    }
-    flows
-}
-
 struct Replay {
     world: World,
     stores: Rc<Stores>,
@@ -177,7 +167,7 @@ struct Replay {
     /// By place and number.
     nodes: RefCell<HashMap<Slot, Rc<Node>, FxBuildHasher>>,
     traffic: Arc<Traffic>,
-    flows: HashMap<Number, Vec<usize>, FxBuildHasher>,
+    visits: Vec<Visit>,
     setup: Setup,
     first_ms: u64,
     observed: Rc<RefCell<Observed>>,
@@ -199,19 +189,14 @@ struct Node {
     busy_until_us: Cell<u64>,
 }
 
-/// Sends every request when its time has come.
+/// Sends every visit when its time has come.
 async fn clients(replay: Rc<Replay>) {
-    for (index, request) in replay.traffic.requests.iter().enumerate() {
-        replay.until(request.time_ms).await;
-        let here = Rc::clone(&replay);
-        if request.flow == 0 {
-            replay.world.spawn(async move {
-                here.send(index).await;
-            });
-        } else if replay.flows.get(&request.flow).and_then(|all| all.first()) == Some(&index) {
-            let flow = request.flow;
-            replay.world.spawn(async move { here.follow(flow).await });
+    for visit in 0..replay.visits.len() {
+        if let Some(first) = replay.requests_of(visit).next() {
+            replay.until(first.time_ms).await;
         }
+        let here = Rc::clone(&replay);
+        replay.world.spawn(async move { here.follow(visit).await });
     }
 }
 
@@ -230,28 +215,29 @@ impl Replay {
         }
     }
 
-    /// A voice query, from its first request to its last answer.
-    async fn follow(&self, flow: Number) {
+    fn requests_of(&self, visit: usize) -> impl Iterator<Item = &Request> {
+        let visits = self.visits.get(visit).into_iter();
+        visits.flat_map(|visit| visit.of(&self.traffic.requests))
+    }
+
+    /// A visit, from its first request to its last answer.
+    async fn follow(&self, visit: usize) {
         let began_us = self.now_us();
         let mut waited_us = 0;
-        for index in self.flows.get(&flow).into_iter().flatten() {
-            let Some(request) = self.traffic.requests.get(*index) else {
-                continue;
-            };
+        for request in self.requests_of(visit) {
             // The time that its client took is not the edge's.
             let done_us = self.now_us();
             self.until(request.time_ms).await;
             waited_us += self.now_us() - done_us;
-            self.send(*index).await;
+            self.send(request).await;
         }
-        let took_us = self.now_us() - began_us - waited_us;
-        self.note(|observed| observed.flow(took_us));
+        if self.visits.get(visit).is_some_and(|visit| visit.is_flow) {
+            let took_us = self.now_us() - began_us - waited_us;
+            self.note(|observed| observed.flow(took_us));
+        }
     }
 
-    async fn send(&self, index: usize) {
-        let Some(request) = self.traffic.requests.get(index) else {
-            return;
-        };
+    async fn send(&self, request: &Request) {
         let sent_us = self.now_us();
         let effect = request.operation.effect();
         let turn = if effect == Effect::Write {

@@ -129,10 +129,7 @@ impl Setup {
     /// # Errors
     /// A setting, the model or a fault cannot be.
     pub fn of(arguments: Arguments) -> Result<Self> {
-        let model = match &arguments.model {
-            Some(path) => Model::open(path)?,
-            None => Model::default(),
-        };
+        let model = Model::said(arguments.model.as_deref())?;
         Self::with_model(arguments, model)
     }
 

@@ -105,8 +105,14 @@ pub fn content(kind: Kind, key: &str, size_bytes: u32, turn: u64) -> Value {
         Value::Array(elements) => elements.push(json!({ "turn": turn })),
         _ => {}
     }
-    let length = value.to_string().len();
-    let more = (size_bytes as usize).saturating_sub(length + r#","more":"""#.len());
+    let more = match size_bytes {
+        // As long as it is: it need not be written to be measured.
+        0 => 0,
+        _ => {
+            let length = value.to_string().len() + r#","more":"""#.len();
+            (size_bytes as usize).saturating_sub(length)
+        }
+    };
     if more > 0 {
         let filler = "x".repeat(more);
         match &mut value {

@@ -4,7 +4,8 @@
 //! - [`ndjson`] is how they are written down: one JSON object a line.
 //! - [`call`] is what a request looks like to HTTP; [`path`] is its path, and reads
 //!   recorded ones.
-//! - [`flows`] finds the voice queries in what was recorded.
+//! - [`flows`] finds the voice queries in what was recorded; [`visits`] is what is
+//!   sent at one moment: a request, or such a flow.
 //! - [`mapped`] makes them of a recorded trace of keys.
 //! - [`synth`] makes them of nothing but numbers.
 //!
@@ -26,6 +27,7 @@ pub mod mapped;
 pub mod ndjson;
 pub mod path;
 pub mod synth;
+pub mod visits;
 
 /// A name's number in [`Names`].
 pub type Number = u32;

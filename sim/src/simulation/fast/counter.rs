@@ -73,7 +73,7 @@ pub(super) struct Links {
 }
 
 /// One that is not used for so long is closed.
-const KEPT_US: u64 = edge::limits::KEPT_IDLE_MS_MAX * 1000;
+pub(super) const KEPT_US: u64 = edge::limits::KEPT_IDLE_MS_MAX * 1000;
 
 impl Links {
     /// The one that was used last; whether there was one.

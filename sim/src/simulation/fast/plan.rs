@@ -7,6 +7,7 @@ use rustc_hash::FxBuildHasher;
 
 use super::super::routing::{self, Slot};
 use crate::model::Model;
+use crate::traffic::visits::visits;
 use crate::traffic::{Thing, Traffic};
 
 pub(super) struct Plan {
@@ -61,14 +62,10 @@ impl Plan {
         }
         let mut next: Vec<u32> = (0..traffic.requests.len() as u32).collect();
         let mut follows = vec![false; traffic.requests.len()];
-        let mut last_of_flow: HashMap<u32, u32, FxBuildHasher> = HashMap::default();
-        for (index, request) in traffic.requests.iter().enumerate() {
-            if request.flow == 0 {
-                continue;
-            }
-            if let Some(last) = last_of_flow.insert(request.flow, index as u32) {
-                next[last as usize] = index as u32;
-                follows[index] = true;
+        for visit in visits(&traffic.requests) {
+            for (&one, &after) in visit.places().iter().zip(visit.places().iter().skip(1)) {
+                next[one] = after as u32;
+                follows[after] = true;
             }
         }
         Self {

@@ -6,7 +6,7 @@
 /// Never ends by itself.
 pub(super) const NEVER_US: u64 = u64::MAX;
 /// How long another one may load before its lease is free.
-const LEASE_US: u64 = 5_000_000;
+const LEASE_US: u64 = edge::tiers::valkey::LEASE_MS * 1000;
 /// Older versions nobody reads any more: requests come nearly in order.
 const VERSIONS_MAX: usize = 8;
 

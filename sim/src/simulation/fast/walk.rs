@@ -6,26 +6,26 @@
 use anyhow::Result;
 use bytes::Bytes;
 use edge::policy::{JITTER, Kind, Policy, REFRESH_FROM};
+use edge::tiers::LOOK_MS;
 use edge::tiers::entry::{Draws, Entry, Times};
+use edge::tiers::rows::LEASE_WAIT_MS;
 
 use super::super::observed::{Answer, Observed};
 use super::super::setup::{Mode, Setup};
 use super::super::truth::Truth;
 use super::START_US;
-use super::counter::{Counter, Links};
+use super::counter::{Counter, KEPT_US, Links};
 use super::plan::{Plan, Step};
 use super::stored::{Lease, NEVER_US, Stored, Version};
 use crate::cache_status::Tier;
 use crate::caches::Cache;
 use crate::dice::Dice;
 use crate::model::{self, Way};
-use crate::operation::{Effect, Operation};
+use crate::operation::Effect;
 use crate::traffic::{Request, Traffic, call};
 
-/// How often one looks whether another's load has ended, at first and at last.
-const LOOK_US: (u64, u64) = (1_000, 8_000);
-/// How long the one that holds a lease is given each time, drawn from.
-const LEASE_WAIT_US: (u64, u64) = (20_000, 40_000);
+const LOOK_US: (u64, u64) = (LOOK_MS.0 * 1000, LOOK_MS.1 * 1000);
+const LEASE_WAIT_US: (u64, u64) = (LEASE_WAIT_MS.0 * 1000, LEASE_WAIT_MS.1 * 1000);
 /// Of a value whose size is not recorded; see [`call::content`].
 const USUAL_BYTES: u64 = 500;
 /// What a copy weighs in L1 beyond its bytes.
@@ -130,11 +130,9 @@ impl<'a> Walk<'a> {
         let first = call::first_effects(traffic);
         for (step, request) in plan.steps.iter().zip(&traffic.requests) {
             let stored = &mut stored[step.thing as usize];
-            let kind = request.operation.kind();
-            let is_list = matches!(kind, Some(Kind::Products | Kind::Orders | Kind::Returns));
             let was_there = || first.get(&request.thing()) != Some(&Effect::Write);
             if !stored.is_known() {
-                stored.write(if is_list || was_there() {
+                stored.write(if is_list(request.operation.kind()) || was_there() {
                     Version::FIRST
                 } else {
                     Version::ABSENT
@@ -188,13 +186,9 @@ impl<'a> Walk<'a> {
             (_, Some(kind)) => self.write(step, request, kind, (sent_us, begun_us)),
         };
         let is_good = (200..300).contains(&outcome.status);
-        let judged = outcome.turn.filter(|_| {
-            is_good
-                && !matches!(
-                    request.operation,
-                    Operation::Products | Operation::Orders | Operation::Returns
-                )
-        });
+        let judged = outcome
+            .turn
+            .filter(|_| is_good && !is_list(request.operation.kind()));
         let answer = Answer {
             sent_us: sent_us - START_US,
             done_us: outcome.done_us - START_US,
@@ -746,15 +740,18 @@ impl<'a> Walk<'a> {
             0 => &mut self.valkey,
             _ => &mut self.postgres,
         };
-        let kept_us = asker
-            .gateway
-            .map_or(0, |_| edge::limits::KEPT_IDLE_MS_MAX * 1000);
+        let kept_us = asker.gateway.map_or(0, |_| KEPT_US);
         counter.opened(from_us, to_us + kept_us);
     }
 
     fn between(&mut self, range: (u64, u64)) -> u64 {
         between(&mut self.dice, range)
     }
+}
+
+/// Rows that make a list: it may be empty and is never absent, and shows no turn.
+fn is_list(kind: Option<Kind>) -> bool {
+    matches!(kind, Some(Kind::Products | Kind::Orders | Kind::Returns))
 }
 
 /// As many as weigh as much as L1 may, on average.

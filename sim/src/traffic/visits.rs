@@ -3,7 +3,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::traffic::Request;
+use super::Request;
 
 /// One request, or all of a flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
