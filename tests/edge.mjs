@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url";
 
 export const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const BUILD = `${ROOT}edge/build`;
-const SIM = `${ROOT}target/debug/sim`;
+export const SIM = `${ROOT}target/debug/sim`;
 
 /**
  * BACKEND=gateway runs any test with a gateway between the edge and the stores. One, so that what a
@@ -25,9 +25,10 @@ const chosen = process.env.BACKEND ? { BACKEND: process.env.BACKEND, GATEWAY_SHA
  * variables by name; `roots` are certificates (PEM) that it trusts beside the usual ones;
  * `hyperdrive` is the URL of a PostgreSQL that the binding of that name leads to; `script` is
  * a Worker in one JavaScript file, with Node's modules, that takes the place of the edge;
- * `inspector` is a port for V8's inspector.
+ * `inspector` is a port for V8's inspector. With `cron`, `trigger` does what a Cron Trigger does,
+ * and waits for the end of what it started.
  */
-export async function workerd(settings = {}, { roots = [], hyperdrive, script, inspector } = {}) {
+export async function workerd(settings = {}, { roots = [], hyperdrive, script, inspector, cron } = {}) {
   const date = /^compatibility_date = "(.*)"$/m.exec(await readFile(`${ROOT}wrangler.toml`, "utf8"))[1];
   const directory = await mkdtemp(join(tmpdir(), "shepherd-edge-workerd-"));
   const bindings = Object.entries({ ...chosen, ...settings }).map(([name, value]) => `(name = ${text(name)}, text = ${text(value)})`);
@@ -49,6 +50,16 @@ export async function workerd(settings = {}, { roots = [], hyperdrive, script, i
         `(name = "index.js", esModule = embed ${text(`${BUILD}/index.js`)})`,
         `(name = "index_bg.wasm", wasm = embed ${text(`${BUILD}/index_bg.wasm`)})`,
       ];
+  const sockets = [`(name = "http", address = "127.0.0.1:0", http = (), service = "edge")`];
+  if (cron) {
+    services.push(`(name = "cron", worker = (
+      modules = [(name = "cron.js", esModule = ${text(CRON)})],
+      compatibilityDate = ${text(date)},
+      compatibilityFlags = ["service_binding_extra_handlers"],
+      bindings = [(name = "EDGE", service = "edge")],
+    )),`);
+    sockets.push(`(name = "cron", address = "127.0.0.1:0", http = (), service = "cron")`);
+  }
   await writeFile(join(directory, "config.capnp"), `
     using Workerd = import "/workerd/workerd.capnp";
     const config :Workerd.Config = (
@@ -66,28 +77,43 @@ export async function workerd(settings = {}, { roots = [], hyperdrive, script, i
         )),
         ${services.join("")}
       ],
-      sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "edge")],
+      sockets = [${sockets.join(", ")}],
     );`);
-  // The control descriptor says which port it got.
-  const debugged = inspector ? [`--inspector-addr=127.0.0.1:${inspector}`] : [];
-  const child = spawn("workerd", ["serve", "--import-path=/", "--control-fd=3", ...debugged, join(directory, "config.capnp")], {
+  // The control descriptor says which ports it got.
+  const options = [];
+  if (inspector) options.push(`--inspector-addr=127.0.0.1:${inspector}`);
+  // For the one who calls a scheduled handler; not for the edge.
+  if (cron) options.push("--experimental");
+  const child = spawn("workerd", ["serve", "--import-path=/", "--control-fd=3", ...options, join(directory, "config.capnp")], {
     stdio: ["ignore", "pipe", "pipe", "pipe"],
   });
   const { lines, ended } = watch(child, "workerd", [child.stdout, child.stderr]);
   const control = createInterface({ input: child.stdio[3] });
+  const ports = {};
   const listens = new Promise((resolve) => {
     control.on("line", (line) => {
-      const { event, port } = JSON.parse(line);
-      if (event === "listen") resolve(port);
+      const { event, socket, port } = JSON.parse(line);
+      if (event === "listen") ports[socket] = port;
+      if (Object.keys(ports).length === sockets.length) resolve();
     });
   });
-  const port = await Promise.race([listens, ended]);
+  await Promise.race([listens, ended]);
   const close = async () => {
-    await end(child);
+    // What a Cron Trigger started goes on for its minute, and the process waits for it.
+    await end(child, cron ? "SIGKILL" : "SIGTERM");
     await rm(directory, { recursive: true });
   };
-  return { name: "Wasm in workerd", url: `http://127.0.0.1:${port}`, pid: child.pid, log: () => lines.join("\n"), close };
+  const trigger = async () => (await fetch(`http://127.0.0.1:${ports.cron}`)).text();
+  return { name: "Wasm in workerd", url: `http://127.0.0.1:${ports.http}`, pid: child.pid, log: () => lines.join("\n"), close, trigger };
 }
+
+/** Calls the scheduled handler of another Worker, and says how that ended. */
+const CRON = `export default {
+  async fetch(request, { EDGE }) {
+    const { outcome } = await EDGE.scheduled({ cron: "* * * * *" });
+    return new Response(outcome);
+  },
+};`;
 
 /** A string as Cap'n Proto writes one; its escapes are JSON's, but for those of UTF-16. */
 const text = (string) => JSON.stringify(string).replace(/\\u[0-9a-f]{4}/gi, (escape) => {
@@ -164,8 +190,8 @@ function watch(child, name, streams) {
   return { lines, ended };
 }
 
-async function end(child) {
+async function end(child, signal = "SIGTERM") {
   if (child.exitCode !== null || child.signalCode !== null) return;
-  child.kill("SIGTERM");
+  child.kill(signal);
   await once(child, "exit");
 }

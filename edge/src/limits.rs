@@ -149,6 +149,16 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// When an invalidation that L2 missed is sent again, in ms after the time
 /// before: a Worker has 30 s after its answer.
 pub const INVALIDATION_PAUSES_MS: [u64; 5] = [0, 250, 1_000, 4_000, 15_000];
+/// Changes behind the edge that L2 is told of in one round trip.
+pub const CHANGES_AT_ONCE_MAX: usize = 500;
+/// How often L2 is told of them, by default, at least and at most: each time costs
+/// PostgreSQL a query, and a change is to be seen within seconds.
+pub const CHANGES_EVERY_MS_DEFAULT: u64 = 2_000;
+pub const CHANGES_EVERY_MS_MIN: u64 = 100;
+pub const CHANGES_EVERY_MS_MAX: u64 = 30_000;
+/// For how long a scheduled handler does so: until the next one is due, a minute
+/// after it (Cloudflare, "Cron Triggers").
+pub const CHANGES_WATCH_MS: u64 = 60_000;
 /// Fills stay blocked for so long after a write that never ended: the time for
 /// a statement that was given up to be cancelled or committed.
 pub const BLOCK_MARGIN_MS: u64 = 9_000;

@@ -25,10 +25,12 @@ pub enum Mutation {
     StaleForEver,
     /// A copy in L2 answers although the isolate has answered with newer rows.
     IsolateGoesBack,
+    /// A change behind the edge counts as told, and nobody was told.
+    ChangeIsNotTold,
 }
 
 impl Mutation {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::OwnWriteIsNotSeen,
         Self::OvertakenLoadFills,
         Self::AgeRestarts,
@@ -39,6 +41,7 @@ impl Mutation {
         Self::JoinsAnyLoad,
         Self::StaleForEver,
         Self::IsolateGoesBack,
+        Self::ChangeIsNotTold,
     ];
 }
 

@@ -3,6 +3,7 @@
 //! Does not know how a host reads a request, nor which tier has what.
 
 mod body;
+pub mod changes;
 pub mod gateway;
 pub(crate) mod target;
 

@@ -59,6 +59,8 @@ pub struct Settings {
     pub postgres_deadline_ms: u64,
     /// Failures in a row after which a store is left alone for a moment; 0: never.
     pub breaker_failures: u64,
+    /// How often L2 is told of changes behind the edge, in ms; None: nobody said.
+    pub changes_every_ms: Option<u64>,
     /// None: off.
     pub tracing: Option<Tracing>,
 }
@@ -136,6 +138,13 @@ impl Settings {
                 limits::BREAKER_FAILURES_DEFAULT,
                 0..=limits::BREAKER_FAILURES_MAX,
             ),
+            changes_every_ms: set("CHANGES_EVERY_MS").map(|_| {
+                number(
+                    "CHANGES_EVERY_MS",
+                    limits::CHANGES_EVERY_MS_DEFAULT,
+                    limits::CHANGES_EVERY_MS_MIN..=limits::CHANGES_EVERY_MS_MAX,
+                )
+            }),
             tracing: tracing(&set).unwrap_or_else(|what| {
                 complain(what);
                 None

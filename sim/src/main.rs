@@ -112,6 +112,9 @@ enum Command {
     },
     /// Make the tables where they are missing
     Migrate {
+        /// Also the triggers that note changes for the edge (README, "Changes behind the edge")
+        #[arg(long)]
+        changes: bool,
         /// Otherwise from the variable DATABASE_URL
         #[arg(long)]
         database_url: Option<String>,
@@ -265,12 +268,20 @@ async fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Serve { listen } => serve(listen).await,
         Command::Stores { data, empty } => stores(data, empty).await,
-        Command::Migrate { database_url } => {
+        Command::Migrate {
+            changes,
+            database_url,
+        } => {
             let url = database_url
                 .or_else(|| dev::variable("DATABASE_URL"))
                 .context("which database? Set DATABASE_URL or give --database-url")?;
-            schema::apply(&database::connect(&url).await?).await?;
+            let database = database::connect(&url).await?;
+            schema::apply(&database).await?;
             println!("The tables are in place.");
+            if changes {
+                schema::note_changes(&database).await?;
+                println!("Changes are noted: let a Cron Trigger tell the edge.");
+            }
             Ok(ExitCode::SUCCESS)
         }
         Command::Certificate { host, expired } => {

@@ -5,11 +5,20 @@ use anyhow::{Context, Result, ensure};
 
 use crate::database::Database;
 
-/// In order of application; each may run again at any time.
-const MIGRATIONS: [(&str, &str); 1] = [(
+/// A migration, by its name. Each may run again at any time.
+type Migration = (&'static str, &'static str);
+
+/// In order of application.
+const MIGRATIONS: [Migration; 1] = [(
     "0001_schema.sql",
     include_str!("../../edge/migrations/0001_schema.sql"),
 )];
+
+/// The one that is applied only on demand.
+const CHANGES: Migration = (
+    "changes.sql",
+    include_str!("../../edge/migrations/changes.sql"),
+);
 
 const TABLES: [&str; 4] = ["catalog", "user_profiles", "orders", "returns"];
 
@@ -18,14 +27,26 @@ const TABLES: [&str; 4] = ["catalog", "user_profiles", "orders", "returns"];
 /// # Errors
 /// The database refuses one.
 pub async fn apply(database: &Database) -> Result<()> {
-    for (name, sql) in MIGRATIONS {
-        database
-            .client
-            .batch_execute(sql)
-            .await
-            .with_context(|| format!("the database refuses the migration {name}"))?;
+    for migration in MIGRATIONS {
+        migrate(database, migration).await?;
     }
     Ok(())
+}
+
+/// Lets the database note each change of the tables, for the edge.
+///
+/// # Errors
+/// The database refuses it.
+pub async fn note_changes(database: &Database) -> Result<()> {
+    migrate(database, CHANGES).await
+}
+
+async fn migrate(database: &Database, (name, sql): Migration) -> Result<()> {
+    database
+        .client
+        .batch_execute(sql)
+        .await
+        .with_context(|| format!("the database refuses the migration {name}"))
 }
 
 /// Looks whether the tables are there, without writing.

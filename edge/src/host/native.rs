@@ -42,15 +42,20 @@ impl Native {
             Backend::Gateway { shards } => shards,
         };
         let gateway = |_| {
-            let host = Self {
-                kept: Some(Rc::default()),
-                ..Self::default()
-            };
-            (host, Rc::new(Isolate::of_gateway(settings)))
+            let isolate = Isolate::of_gateway(settings);
+            (Self::default().keeping(), Rc::new(isolate))
         };
         Self {
             kept: None,
             gateways: (0..shards).map(gateway).collect(),
+        }
+    }
+
+    /// With connections that outlive a request.
+    fn keeping(self) -> Self {
+        Self {
+            kept: Some(Rc::default()),
+            ..self
         }
     }
 }
@@ -139,6 +144,10 @@ pub async fn serve(
 ) -> io::Result<()> {
     let isolate = Rc::new(Isolate::new(Settings::read(lookup)));
     let host = Native::new(&isolate.settings);
+    if isolate.settings.changes_every_ms.is_some() {
+        let (host, isolate) = (Native::default().keeping(), Rc::clone(&isolate));
+        tokio::task::spawn_local(route::changes::watch(host, isolate, u64::MAX));
+    }
     loop {
         let (stream, client) = listener.accept().await?;
         let (host, isolate) = (host.clone(), Rc::clone(&isolate));

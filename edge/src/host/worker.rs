@@ -27,8 +27,9 @@ use worker::{
 
 use crate::host::{Address, Body, Host, Tls};
 use crate::isolate::Isolate;
+use crate::limits::CHANGES_WATCH_MS;
 use crate::route::gateway::{self, ENVELOPE};
-use crate::route::{self, Request, Response};
+use crate::route::{self, Request, Response, changes};
 use crate::settings::Settings;
 use crate::transport::Kept;
 
@@ -50,8 +51,19 @@ struct Workers {
 }
 
 enum Place {
-    Request { context: Context, env: Env },
-    Object { state: State, kept: Kept<Workers> },
+    Request {
+        context: Context,
+        env: Env,
+    },
+    Object {
+        state: State,
+        kept: Kept<Workers>,
+    },
+    /// A scheduled handler: all that it does shares one I/O context, too.
+    Schedule {
+        context: Context,
+        kept: Kept<Workers>,
+    },
 }
 
 impl Host for Workers {
@@ -88,7 +100,7 @@ impl Host for Workers {
     fn kept(&self) -> Option<&Kept<Self>> {
         match &*self.place {
             Place::Request { .. } => None,
-            Place::Object { kept, .. } => Some(kept),
+            Place::Object { kept, .. } | Place::Schedule { kept, .. } => Some(kept),
         }
     }
 
@@ -101,7 +113,9 @@ impl Host for Workers {
 
     fn defer(&self, work: impl Future<Output = ()> + 'static) {
         match &*self.place {
-            Place::Request { context, .. } => context.wait_until(work),
+            Place::Request { context, .. } | Place::Schedule { context, .. } => {
+                context.wait_until(work);
+            }
             Place::Object { state, .. } => state.wait_until(work),
         }
     }
@@ -131,6 +145,32 @@ fn lookup(env: &Env, name: &str) -> Option<String> {
     env.var(name).ok().map(|value| value.to_string())
 }
 
+/// The one that all requests here share.
+fn isolate(env: &Env) -> Rc<Isolate> {
+    ISOLATE.with(|cell| {
+        let made = || Rc::new(Isolate::new(Settings::read(&|name| lookup(env, name))));
+        Rc::clone(cell.get_or_init(made))
+    })
+}
+
+/// What a Cron Trigger starts, each minute: the watch for changes behind the edge.
+#[wasm_bindgen]
+#[must_use]
+pub fn scheduled(_: JsValue, env: Env, context: worker_sys::Context) -> js_sys::Promise {
+    let isolate = isolate(&env);
+    let place = Place::Schedule {
+        context: Context::new(context),
+        kept: Kept::default(),
+    };
+    let host = Workers {
+        place: Rc::new(place),
+    };
+    future_to_promise(async move {
+        changes::watch(host, isolate, CHANGES_WATCH_MS).await;
+        Ok(JsValue::UNDEFINED)
+    })
+}
+
 /// Answers at once, without a promise, when L1 has the answer: its future is
 /// ready when it is first looked at, because nothing in it waits.
 ///
@@ -138,10 +178,7 @@ fn lookup(env: &Env, name: &str) -> Option<String> {
 #[wasm_bindgen]
 #[must_use]
 pub fn fetch(request: web_sys::Request, env: Env, context: worker_sys::Context) -> JsValue {
-    let isolate = ISOLATE.with(|cell| {
-        let made = || Rc::new(Isolate::new(Settings::read(&|name| lookup(&env, name))));
-        Rc::clone(cell.get_or_init(made))
-    });
+    let isolate = isolate(&env);
     let context = Context::new(context);
     let host = Workers {
         place: Rc::new(Place::Request { context, env }),

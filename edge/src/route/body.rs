@@ -11,6 +11,7 @@ use crate::limits;
 use crate::policy::Kind;
 use crate::route::target::{Target, Typed, generic_key};
 use crate::route::{Answer, Request};
+use crate::tiers::changes::MadeOld;
 use crate::tiers::postgres as sql;
 use crate::tiers::rows::Query;
 use crate::tiers::values::{Operation, Outcome};
@@ -39,6 +40,21 @@ fn copy_key(kind: &str, id: &str) -> String {
     format!("{OWN_PREFIX}{{{kind}:{id}}}")
 }
 
+/// All lists of products: whatever product is changed, any of them may be old.
+const PRODUCTS: &str = "shepherd-edge:{products}";
+
+/// What a change of rows makes old, by what the outbox says of it
+/// (`migrations/changes.sql`); None: nothing that is known here.
+pub(super) fn made_old(kind: &str, subject: &str) -> Option<MadeOld> {
+    Some(match kind {
+        "products" => MadeOld::Family(PRODUCTS),
+        "profile" => MadeOld::Keys(vec![copy_key("profile", subject)]),
+        "orders" => MadeOld::Keys(vec![copy_key("orders", subject)]),
+        "returns" => MadeOld::Keys(vec![returns_of(subject), every_return()]),
+        _ => return None,
+    })
+}
+
 pub(super) async fn read<H: Host>(tiers: &Tiers<H>, target: Target) -> Result<Answer, Error> {
     Ok(match target {
         Target::Session(id) => value(tiers.value(&session_key(&id)).await?, None, false),
@@ -62,8 +78,8 @@ pub(super) async fn read<H: Host>(tiers: &Tiers<H>, target: Target) -> Result<An
                 filter.max_price,
                 Some(filter.limit.to_string()),
             ];
-            // One key a filter: nothing here writes products, so nothing is invalidated together.
-            let key = copy_key("products", &hex(&Sha256::digest(&variant)));
+            // One key a filter: a hash of all of them would be too large to look through.
+            let key = format!("{PRODUCTS}:{}", hex(&Sha256::digest(&variant)));
             let statement = Statement {
                 sql: sql::PRODUCTS,
                 parameters,
@@ -153,6 +169,7 @@ async fn rows<H: Host>(
     let query = Query {
         kind,
         key,
+        family: (kind == Kind::Products).then_some(PRODUCTS),
         variant,
         statement,
         render,

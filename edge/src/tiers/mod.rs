@@ -4,6 +4,7 @@
 //! PostgreSQL's rows ([`rows`]). Here is what both need: the way to the stores,
 //! what L1 has, and one load at a time for each thing.
 
+pub mod changes;
 pub mod entry;
 pub mod flights;
 pub mod gate;

@@ -83,6 +83,13 @@ WHERE returns.order_id = EXCLUDED.order_id AND returns.user_id = EXCLUDED.user_i
 AND returns.product_id = EXCLUDED.product_id AND returns.reason = EXCLUDED.reason \
 RETURNING return_id, order_id, user_id, product_id, reason, status, created_at";
 
+/// The oldest changes that L2 has not been told of (`migrations/changes.sql`); at
+/// most [`limits::CHANGES_AT_ONCE_MAX`].
+pub const CHANGES: &str =
+    "SELECT id, kind, subject FROM shepherd_edge_changes ORDER BY id LIMIT 500";
+
+pub const CHANGES_TOLD: &str = "DELETE FROM shepherd_edge_changes WHERE id = ANY($1::bigint[])";
+
 /// Runs one statement over a connection that was kept or a new one, and once
 /// more over a new one when the connection broke before the answer.
 ///
@@ -270,6 +277,13 @@ fn judge(error: &ServerError) -> Error {
         _ if state == "57014" => Error::Store(Store::Postgres, Fault::Busy),
         _ if state == "54001" => Error::bad("the JSON nests too deep"),
         Some("22" | "23") => Error::bad("a value does not fit its column"),
+        _ if state == "42P01" => Error::Store(
+            Store::Postgres,
+            Fault::Unavailable(format!(
+                "a table is missing ({}): make it with  cargo run -p sim -- migrate",
+                error.message
+            )),
+        ),
         _ => Error::Store(
             Store::Postgres,
             Fault::Unavailable(format!("SQLSTATE {state}: {}", error.message)),
@@ -286,5 +300,7 @@ mod tests {
         let ends = |sql: &str, bytes: usize| sql.contains(&format!("bytes <= {bytes} "));
         assert!(ends(ORDERS, limits::ORDERS_BYTES_MAX));
         assert!(ends(RETURNS, limits::REASONS_BYTES_MAX));
+        let changes = format!("LIMIT {}", limits::CHANGES_AT_ONCE_MAX);
+        assert!(CHANGES.ends_with(&changes));
     }
 }

@@ -28,6 +28,8 @@ pub struct Query {
     pub kind: Kind,
     /// What writes name. Its variants are invalidated together.
     pub key: String,
+    /// What changes elsewhere name, where that is another thing than the key.
+    pub family: Option<&'static str>,
     pub variant: String,
     pub statement: Statement,
     /// Makes the body; None is an absence that may be remembered.
@@ -206,7 +208,8 @@ impl<H: Host> Tiers<H> {
             (policy.max_age_ms * part / 100),
             (policy.absence_ms * part / 100),
         );
-        let read = valkey::read_copy(&query.key, &query.variant, token, refresh_ms, after_ms);
+        let names = (query.key.as_str(), query.family);
+        let read = valkey::read_copy(names, &query.variant, token, refresh_ms, after_ms);
         let replies = self.ask(vec![read], self.copy_deadline_ms()).await?;
         let reply = replies.first().unwrap_or(&Reply::Null);
         valkey::copy(reply).ok_or_else(|| valkey::refused(reply))

@@ -5,8 +5,10 @@
 //!
 //! A copy of database rows lives in one hash per key: field `v:<variant>` holds
 //! `<read time> <body>`, `l:<variant>` the lease of the one that may fill it,
-//! `b:<token>` a writer that blocks fills until its invalidation. All times are
-//! the Valkey server's, so that clocks of isolates never meet.
+//! `b:<token>` a writer that blocks fills until its invalidation. Copies that a
+//! change makes old together, whatever their keys are, are a *family*: one more
+//! key has the time since which they count. All times are the Valkey server's,
+//! so that clocks of isolates never meet.
 
 use std::pin::pin;
 
@@ -16,7 +18,7 @@ use futures_util::future::{Either, select};
 use crate::error::{Error, Fault, Store};
 use crate::host::Host;
 use crate::json;
-use crate::limits::TOUCHED_BYTES_MAX;
+use crate::limits::{COPY_AGE_MS_MAX, STALE_IF_ERROR_S_MAX, TOUCHED_BYTES_MAX};
 use crate::mutation::{self, Mutation};
 use crate::settings::Settings;
 use crate::transport::Link;
@@ -27,21 +29,23 @@ pub const LEASE_MS: u64 = 5_000;
 
 const NOW: &str = "local t=redis.call('TIME') local now=t[1]*1000+math.floor(t[2]/1000) ";
 
-/// KEYS: hash. ARGV: variant, token, lease ms, age ms from which a body is to be
-/// refreshed, the same of an absence, and the time by which a copy was read that
-/// counts for none. Answers `{age, body, lease, now}`: age -1 when there is no
-/// copy, lease 1 when it was given, 0 when it was not asked for or
-/// another has it, -1 when a writer blocks fills.
-const READ: &str = "local age,body=-1,'' \
+/// KEYS: hash, and its family if it has one. ARGV: variant, token, lease ms, age ms
+/// from which a body is to be refreshed, the same of an absence, and the time by
+/// which a copy was read that counts for none. Answers `{age, body, lease, now}`:
+/// age -1 when there is no copy, lease 1 when it was given, 0 when it was not asked
+/// for or another has it, -1 when a writer blocks fills. A lease from before the
+/// family's time is none: what its holder fills would count for none.
+const READ: &str = "local age,body,since=-1,'',0 \
+if KEYS[2] then since=tonumber(redis.call('GET',KEYS[2]) or 0) or 0 if since>now then since=0 end end \
 local v=redis.call('HGET',KEYS[1],'v:'..ARGV[1]) \
 if v then local s,b=string.match(v,'^(%d+) (.*)$') \
-if s and now>=tonumber(s) and tonumber(s)>tonumber(ARGV[6]) then age=now-s body=b end end \
+if s and now>=tonumber(s) and tonumber(s)>math.max(since,tonumber(ARGV[6])) then age=now-s body=b end end \
 if age>=0 and age<tonumber(body=='' and ARGV[5] or ARGV[4]) then return {age,body,0,now} end \
 for _,f in ipairs(redis.call('HKEYS',KEYS[1])) do if string.sub(f,1,2)=='b:' \
 and now<tonumber(redis.call('HGET',KEYS[1],f)) then return {age,body,-1,now} end end \
 local l=redis.call('HGET',KEYS[1],'l:'..ARGV[1]) \
 if l then local s=string.match(l,'^(%d+) ') \
-if s and now>=tonumber(s) and now-s<tonumber(ARGV[3]) then return {age,body,0,now} end end \
+if s and now>=tonumber(s) and tonumber(s)>since and now-s<tonumber(ARGV[3]) then return {age,body,0,now} end end \
 redis.call('HSET',KEYS[1],'l:'..ARGV[1],string.format('%.0f',now)..' '..ARGV[2]) \
 if redis.call('PTTL',KEYS[1])<tonumber(ARGV[3]) then redis.call('PEXPIRE',KEYS[1],ARGV[3]) end \
 return {age,body,1,now}";
@@ -60,6 +64,10 @@ const INVALIDATE: &str = "for _,k in ipairs(KEYS) do \
 for _,f in ipairs(redis.call('HKEYS',k)) do if string.sub(f,1,2)~='b:' or f=='b:'..ARGV[1] then redis.call('HDEL',k,f) end end \
 if tonumber(ARGV[2])>0 then redis.call('HSET',k,'b:'..ARGV[1],string.format('%.0f',now+ARGV[2])) \
 if redis.call('PTTL',k)<tonumber(ARGV[2]) then redis.call('PEXPIRE',k,ARGV[2]) end end end return 1";
+
+/// KEYS: family. ARGV: for how many ms to remember it. From now on no copy of the
+/// family counts that was read before.
+const OUTDATE: &str = "redis.call('SET',KEYS[1],string.format('%.0f',now),'PX',ARGV[1]) return 1";
 
 /// KEYS: session. ARGV: TTL s, now ms, longest text that is changed. Sets the top-level `lastAccessed` of a
 /// JSON object in the text itself, so that every other byte stays (a parse
@@ -123,15 +131,16 @@ pub enum Lease {
 
 /// Asks for a copy, and for the lease when there is none that is younger than
 /// `refresh_ms` (of a body, of an absence). One that was read by `after_ms` of
-/// the server's clock counts for none.
+/// the server's clock counts for none, nor one from before its family's time.
 pub fn read_copy(
-    key: &str,
+    (key, family): (&str, Option<&str>),
     variant: &str,
     token: &str,
     refresh_ms: (u64, u64),
     after_ms: u64,
 ) -> Command {
-    script(&format!("{NOW}{READ}"), &[key])
+    let keys: Vec<&str> = [key].into_iter().chain(family).collect();
+    script(&format!("{NOW}{READ}"), &keys)
         .arg(variant)
         .arg(token)
         .number(LEASE_MS)
@@ -197,6 +206,13 @@ pub fn block(keys: &[String], token: &str, block_ms: u64) -> Command {
 /// Empties the keys once more and lets fills through again.
 pub fn release(keys: &[String], token: &str) -> Command {
     invalidate(keys, token, 0)
+}
+
+/// Lets no copy of a family count that has been read by now.
+pub fn outdate(family: &str) -> Command {
+    // Longer than any copy answers.
+    let remembered_ms = COPY_AGE_MS_MAX + STALE_IF_ERROR_S_MAX * 1000;
+    script(&format!("{NOW}{OUTDATE}"), &[family]).number(remembered_ms)
 }
 
 fn invalidate(keys: &[String], token: &str, block_ms: u64) -> Command {

@@ -133,7 +133,7 @@ impl Stores {
             ask(vec![Command::new("PING")]).await?;
         }
         let round_trip: Measured = host.take_waits().into_iter().collect();
-        let read = || valkey::read_copy(COPY, "", "calibrate", (COPY_MS, COPY_MS), 0);
+        let read = || valkey::read_copy((COPY, None), "", "calibrate", (COPY_MS, COPY_MS), 0);
         let body = format!("[{}]", vec!["1"; 1_000].join(","));
         ask(vec![read()]).await?;
         ask(vec![valkey::fill_copy(

@@ -25,6 +25,7 @@ use std::rc::Rc;
 
 use edge::isolate::Isolate;
 use edge::mutation::{self, Mutation};
+use edge::route::changes;
 use edge::settings::Settings;
 
 use crate::backends::valkey::Failure;
@@ -103,6 +104,8 @@ pub struct Chaos {
     pub nodes: RefCell<Vec<Node>>,
     /// Empty: each isolate asks the stores itself.
     pub gateways: Rc<RefCell<Vec<Gateway>>>,
+    /// Where changes behind the edge are watched for, if they are.
+    watcher: RefCell<Option<Place>>,
     pub oracle: Rc<RefCell<Oracle>>,
     pub mood: Mood,
     pub size: Size,
@@ -135,11 +138,24 @@ impl Chaos {
         }
     }
 
-    fn gateway(&self) -> Gateway {
+    /// A place that keeps connections.
+    fn keeping(&self) -> Place {
         let mut place = Place::new(&self.world, &self.stores);
         place.kept = Some(Rc::default());
+        place
+    }
+
+    /// Begins to watch for changes behind the edge.
+    fn watch(&self) -> Place {
+        let place = self.keeping();
+        let isolate = Rc::new(Isolate::new(settings("direct")));
+        place.spawn(changes::watch(place.clone(), isolate, u64::MAX));
+        place
+    }
+
+    fn gateway(&self) -> Gateway {
         Gateway {
-            place,
+            place: self.keeping(),
             isolate: Rc::new(Isolate::of_gateway(&settings("gateway"))),
         }
     }
@@ -165,7 +181,8 @@ pub fn run(
 ) -> Run {
     mutation::choose(mutation);
     let world = World::new(seed, START_MS);
-    let oracle = Rc::new(RefCell::new(Oracle::new(mood)));
+    let is_watched = seed % 4 >= 2;
+    let oracle = Rc::new(RefCell::new(Oracle::new(mood, is_watched)));
     let stores = Rc::new(Stores::new(Box::new({
         let oracle = Rc::clone(&oracle);
         move |stores, now_us| oracle.borrow_mut().look(stores, now_us)
@@ -182,6 +199,7 @@ pub fn run(
         stores,
         nodes: RefCell::default(),
         gateways: Rc::default(),
+        watcher: RefCell::default(),
         oracle,
         mood,
         size: size.clone(),
@@ -190,10 +208,14 @@ pub fn run(
         digest: RefCell::default(),
         trace: RefCell::new(with_trace.then(Vec::new)),
     });
-    // Every other seed has gateways.
+    // Every other seed has gateways, and every other one of each a watch.
     if seed % 2 == 1 {
         let gateways = (0..GATEWAYS).map(|_| chaos.gateway()).collect();
         chaos.gateways.replace(gateways);
+    }
+    if is_watched {
+        chaos.stores.postgres.borrow_mut().note_changes();
+        chaos.watcher.replace(Some(chaos.watch()));
     }
     for life in 0..size.isolates {
         let node = chaos.node(life);
@@ -277,6 +299,9 @@ async fn weather(chaos: Rc<Chaos>) {
                 crash_gateway(&chaos);
             }
             if world.happens(200) {
+                crash_watcher(&chaos);
+            }
+            if world.happens(200) {
                 let nodes = chaos.nodes.borrow();
                 let place = world.below(nodes.len() as u64) as usize;
                 nodes[place].place.skew_ms.set(match world.below(4) {
@@ -315,6 +340,14 @@ fn crash_gateway(chaos: &Chaos) {
         gateways[place].place.crash();
         gateways[place] = chaos.gateway();
         chaos.note(|| format!("gateway {place} crashes"));
+    }
+}
+
+fn crash_watcher(chaos: &Chaos) {
+    if let Some(watcher) = &mut *chaos.watcher.borrow_mut() {
+        watcher.crash();
+        *watcher = chaos.watch();
+        chaos.note(|| "the watch for changes crashes".to_owned());
     }
 }
 

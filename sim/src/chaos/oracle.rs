@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
+use edge::limits::CHANGES_EVERY_MS_DEFAULT;
+
 use super::Mood;
 use crate::virtual_network::Stores;
 
@@ -25,6 +27,9 @@ const EACH: u64 = 3;
 /// The bounds of the README, in µs.
 const ISOLATE_US: u64 = 5_000_000;
 const COPY_US: u64 = 30_000_000;
+/// What another program wrote, where somebody watches for it: until L2 is told,
+/// with some time for the telling, and then as what another isolate wrote.
+const WATCHED_US: u64 = CHANGES_EVERY_MS_DEFAULT * 1000 + 1_000_000 + ISOLATE_US;
 const STALE_SESSION_US: u64 = 30_000_000;
 const STALE_ROWS_US: u64 = 60_000_000;
 /// Clocks that are wrong by up to a second (`CLOCK_STEP_MS_MAX`) are believed.
@@ -47,11 +52,11 @@ impl Thing {
     }
 
     /// How old an answer may be, in µs.
-    fn bound_us(self, value: Option<u64>, is_stale: bool) -> u64 {
+    fn bound_us(self, value: Option<u64>, is_stale: bool, copy_us: u64) -> u64 {
         let (fresh_us, stale_us) = match (self, value) {
             (Self::Session(_), _) => (ISOLATE_US, STALE_SESSION_US),
             (_, None) => (ISOLATE_US, 0),
-            (_, Some(_)) => (COPY_US, STALE_ROWS_US),
+            (_, Some(_)) => (copy_us, STALE_ROWS_US),
         };
         fresh_us + if is_stale { stale_us } else { 0 }
     }
@@ -145,6 +150,8 @@ impl fmt::Display for Violation {
 /// The judge.
 pub struct Oracle {
     mood: Mood,
+    /// How old a copy of rows may be.
+    copy_us: u64,
     histories: HashMap<Thing, History>,
     pub intents: HashMap<u64, Intent>,
     pub violations: Vec<Violation>,
@@ -152,9 +159,16 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    pub fn new(mood: Mood) -> Self {
+    /// `is_watched`: L2 is told of changes behind the edge.
+    pub fn new(mood: Mood, is_watched: bool) -> Self {
         Self {
             mood,
+            // A store that is away is told later.
+            copy_us: if is_watched && mood == Mood::Calm {
+                WATCHED_US
+            } else {
+                COPY_US
+            },
             histories: HashMap::new(),
             intents: HashMap::new(),
             violations: Vec::new(),
@@ -265,7 +279,7 @@ impl Oracle {
             Mood::Calm => 0,
             Mood::Stormy => CLOCKS_US,
         };
-        let bound_us = thing.bound_us(value, is_stale) + clocks_us;
+        let bound_us = thing.bound_us(value, is_stale, self.copy_us) + clocks_us;
         let since_us = begun.at_us.saturating_sub(history.end_us(index));
         if since_us > bound_us {
             return self.violation(

@@ -328,7 +328,7 @@ fn place_return(dice: &mut Dice) -> Asked {
 }
 
 fn random(dice: &mut Dice) -> Statement {
-    let (sql, parameters) = match dice.below(14) {
+    let (sql, parameters) = match dice.below(16) {
         0 => products(dice),
         1 => (sql::PROFILE, vec![user(dice)]),
         2 | 3 => save_profile(dice),
@@ -337,6 +337,14 @@ fn random(dice: &mut Dice) -> Statement {
         9 => place_order_again(dice),
         10 => returns(dice),
         11..13 => place_return(dice),
+        13 => (sql::CHANGES, vec![]),
+        14 => {
+            let ids: Vec<String> = (0..dice.below(9))
+                .map(|_| dice.below(2000).to_string())
+                .collect();
+            let ids = format!("{{{}}}", ids.join(","));
+            (sql::CHANGES_TOLD, vec![some(ids)])
+        }
         _ => (dice.choose(&[sql::PROBE, "SELEKT 1"]), vec![]),
     };
     Statement { sql, parameters }
@@ -405,6 +413,8 @@ pub(super) async fn furnish(stores: &Stores, pair: &mut Pair, dice: &mut Dice) -
         database.client.execute(put, &[&user, &email]).await?;
         pair.server.put_user(user, BEGIN_MS);
     }
+    schema::note_changes(&database).await?;
+    pair.server.note_changes();
     Ok(())
 }
 

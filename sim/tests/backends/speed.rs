@@ -84,7 +84,7 @@ fn flights_of_valkey() {
             .number(600)
     });
     let get = of_keys(&|key| Command::new("GET").arg(format!("s{key}")));
-    let read = of_keys(&|key| scripts::read_copy(key, "50", "token", (60_000, 1_000), 0));
+    let read = of_keys(&|key| scripts::read_copy((key, None), "50", "token", (60_000, 1_000), 0));
     let fill = of_keys(&|key| scripts::fill_copy(key, "50", "token", body.as_bytes(), 600_000));
     let block = of_keys(&|key| scripts::block(&[key.to_owned()], "writer", 15_000));
     let release = of_keys(&|key| scripts::release(&[key.to_owned()], "writer"));

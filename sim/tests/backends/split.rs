@@ -52,7 +52,7 @@ fn commands() -> Vec<u8> {
         Command::new("GET").arg("k"),
         Command::new("PTTL").arg("k"),
         Command::new("TIME"),
-        scripts::read_copy("copy", "1", "token", (10, 10), 0),
+        scripts::read_copy(("copy", None), "1", "token", (10, 10), 0),
         scripts::fill_copy("copy", "1", "token", b"{}", 1000),
         Command::new("HGETALL").arg("copy"),
         scripts::block(&keys, "writer", 1000),
@@ -120,7 +120,13 @@ fn the_edge_understands_the_answers() {
         user: None,
         password: None,
     });
-    connection.submit(vec![scripts::read_copy("copy", "1", "token", (10, 10), 0)]);
+    connection.submit(vec![scripts::read_copy(
+        ("copy", None),
+        "1",
+        "token",
+        (10, 10),
+        0,
+    )]);
     let (answer, _) = of_valkey(&[&connection.take_output()]);
     connection.handle_input(&answer).expect("RESP3");
     let replies = connection.take_replies().expect("a whole flight");

@@ -258,12 +258,17 @@ fn random_of_edge(dice: &mut Dice) -> Vec<u8> {
     let refresh = dice.choose(&[(0, 0), (900_000, 900_000), (0, 900_000)]);
     let after_ms = dice.choose(&[0, 0, 1_000_000, u64::MAX]);
     let body = dice.choose(&["{\"a\":1}", "", "[]"]);
-    of_edge(match dice.below(10) {
-        0..3 => scripts::read_copy(key, variant, token, refresh, after_ms),
+    let family = dice.choose(&[None, Some("family{1}")]);
+    of_edge(match dice.below(11) {
+        0..3 => scripts::read_copy((key, family), variant, token, refresh, after_ms),
         3..5 => scripts::fill_copy(key, variant, token, body.as_bytes(), 600_000),
         5 => scripts::block(&copies.map(str::to_owned), token, 700_000),
         6 | 7 => scripts::release(&copies.map(str::to_owned), token),
         8 => scripts::touch("session:1", 1000, 1_700_000_000_000),
+        9 => {
+            let since_ms = dice.choose(&["0", "1", "9999999999999", "no number"]);
+            return encoded(&[b"SET", b"family{1}", since_ms.as_bytes()]);
+        }
         _ => {
             let session = dice.choose(&[
                 r#"{"lastAccessed":{"a":[1]},"b":2}"#,

@@ -2,6 +2,8 @@
 //!
 //! Each writes its DataRows and says how many there are.
 
+use edge::limits::CHANGES_AT_ONCE_MAX;
+
 use super::Server;
 use super::message::write_row;
 use super::refusal::Refusal;
@@ -45,6 +47,20 @@ pub(super) fn products(
     let mut rows = 0;
     for shelved in found.take(limit) {
         out.extend_from_slice(&shelved.row);
+        rows += 1;
+    }
+    Ok(rows)
+}
+
+pub(super) fn changes(server: &Server, out: &mut Vec<u8>) -> Result<usize, Refusal> {
+    let outbox = server.outbox.as_ref().ok_or_else(Refusal::no_outbox)?;
+    let mut rows = 0;
+    for (id, (kind, subject)) in outbox.changes.iter().take(CHANGES_AT_ONCE_MAX) {
+        write_row(out, |fields| {
+            fields.text(&id.to_string());
+            fields.text(kind);
+            fields.text(subject);
+        });
         rows += 1;
     }
     Ok(rows)

@@ -46,6 +46,11 @@ impl Refusal {
         )
     }
 
+    pub fn no_outbox() -> Self {
+        let message = "relation \"shepherd_edge_changes\" does not exist";
+        Self::new("42P01", message)
+    }
+
     pub fn duplicate(constraint: &str) -> Self {
         let message = format!("duplicate key value violates unique constraint \"{constraint}\"");
         Self::new("23505", message)

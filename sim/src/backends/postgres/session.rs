@@ -254,9 +254,13 @@ impl Session {
             return Err(unsupported("the description of anything but the portal"));
         }
         let (statement, _) = self.portal.as_ref().ok_or_else(no_portal)?;
-        write(&mut self.output, b'T', |out| {
-            statement.write_description(out);
-        });
+        if statement.has_rows() {
+            write(&mut self.output, b'T', |out| {
+                statement.write_description(out);
+            });
+        } else {
+            write(&mut self.output, b'n', |_| ());
+        }
         Ok(())
     }
 
@@ -320,6 +324,8 @@ fn execute(
         Portal::SaveProfile(asked) => writes::save_profile(server, asked, now_ms, out),
         Portal::PlaceOrder(asked) => writes::place_order(server, asked, now_ms, out),
         Portal::PlaceReturn(asked) => writes::place_return(server, asked, now_ms, out),
+        Portal::Changes => reads::changes(server, out),
+        Portal::ChangesTold(ids) => writes::changes_told(server, &ids),
     }
 }
 

@@ -21,12 +21,15 @@ pub(super) enum Statement {
     PlaceOrder,
     Returns,
     PlaceReturn,
+    Changes,
+    ChangesTold,
 }
 
 /// What `pg_type` says of a column's type, and its modifier.
 #[derive(Clone, Copy)]
 enum Type {
     Int4,
+    Int8,
     Jsonb,
     Numeric(u32, u32),
     Text,
@@ -39,6 +42,7 @@ impl Type {
     fn described(self) -> (i32, i16, i32) {
         match self {
             Self::Int4 => (23, 4, -1),
+            Self::Int8 => (20, 8, -1),
             Self::Jsonb => (3802, -1, -1),
             Self::Numeric(precision, scale) => {
                 let modifier = (precision << 16 | scale) + 4;
@@ -125,6 +129,12 @@ const PLACE_RETURN: Columns = &[
     ("created_at", Type::Timestamp),
 ];
 
+const CHANGES: Columns = &[
+    ("id", Type::Int8),
+    ("kind", Type::Text),
+    ("subject", Type::Text),
+];
+
 impl Statement {
     pub fn of_text(text: &[u8]) -> Option<Self> {
         [
@@ -136,6 +146,8 @@ impl Statement {
             (sql::PLACE_ORDER, Self::PlaceOrder),
             (sql::RETURNS, Self::Returns),
             (sql::PLACE_RETURN, Self::PlaceReturn),
+            (sql::CHANGES, Self::Changes),
+            (sql::CHANGES_TOLD, Self::ChangesTold),
         ]
         .into_iter()
         .find(|(known, _)| known.as_bytes() == text)
@@ -144,8 +156,8 @@ impl Statement {
 
     pub fn parameters(self) -> u16 {
         match self {
-            Self::Probe => 0,
-            Self::Profile => 1,
+            Self::Probe | Self::Changes => 0,
+            Self::Profile | Self::ChangesTold => 1,
             Self::Orders => 2,
             Self::Returns => 3,
             Self::SaveProfile => 4,
@@ -157,6 +169,7 @@ impl Statement {
     pub fn tag(self) -> &'static str {
         match self {
             Self::PlaceOrder | Self::PlaceReturn => "INSERT 0",
+            Self::ChangesTold => "DELETE",
             _ => "SELECT",
         }
     }
@@ -164,7 +177,7 @@ impl Statement {
     pub fn writes(self) -> bool {
         matches!(
             self,
-            Self::SaveProfile | Self::PlaceOrder | Self::PlaceReturn
+            Self::SaveProfile | Self::PlaceOrder | Self::PlaceReturn | Self::ChangesTold
         )
     }
 
@@ -177,7 +190,14 @@ impl Statement {
             Self::PlaceOrder => PLACE_ORDER,
             Self::Returns => RETURNS,
             Self::PlaceReturn => PLACE_RETURN,
+            Self::Changes => CHANGES,
+            Self::ChangesTold => &[],
         }
+    }
+
+    /// Whether it answers with rows.
+    pub fn has_rows(self) -> bool {
+        !self.columns().is_empty()
     }
 
     /// The body of a RowDescription. No table is named: nothing asks for it.
@@ -212,15 +232,20 @@ impl Statement {
                 limit: parameters.int4(5)?,
             }),
             Self::Profile => Portal::Profile(parameters.text(1)?),
-            Self::SaveProfile => Portal::SaveProfile(
-                SaveProfile {
-                    user_id: parameters.text(1)?,
-                    preferences: parameters.jsonb(2)?,
-                    body_measurements: parameters.jsonb(3)?,
-                    email: parameters.text(4)?,
-                }
-                .fitted()?,
-            ),
+            Self::SaveProfile => {
+                // Types first, then the columns' limits.
+                let user_id = parameters.text(1)?;
+                let preferences = parameters.jsonb(2)?;
+                let body_measurements = parameters.jsonb(3)?;
+                parameters.text(4)?;
+                Portal::SaveProfile(SaveProfile {
+                    user_id,
+                    new_user_id: parameters.varchar(1, 255)?,
+                    preferences,
+                    body_measurements,
+                    email: parameters.varchar(4, 255)?,
+                })
+            }
             Self::Orders => Portal::Orders(parameters.text(1)?, parameters.int4(2)?),
             Self::PlaceOrder => Portal::PlaceOrder(PlaceOrder::read(&parameters)?),
             Self::Returns => Portal::Returns(ReturnFilter {
@@ -235,6 +260,8 @@ impl Statement {
                 product_id: parameters.varchar(4, 255)?,
                 reason: parameters.text(5)?,
             }),
+            Self::Changes => Portal::Changes,
+            Self::ChangesTold => Portal::ChangesTold(parameters.int8_array(1)?),
         })
     }
 }
@@ -250,6 +277,8 @@ pub(super) enum Portal {
     PlaceOrder(PlaceOrder),
     Returns(ReturnFilter),
     PlaceReturn(PlaceReturn),
+    Changes,
+    ChangesTold(Vec<i64>),
 }
 
 #[derive(Debug)]
@@ -263,21 +292,13 @@ pub(super) struct ProductFilter {
 
 #[derive(Debug)]
 pub(super) struct SaveProfile {
+    /// As it is looked for.
     pub user_id: Option<String>,
+    /// As it is stored: without the spaces that do not fit.
+    pub new_user_id: Option<String>,
     pub preferences: Option<String>,
     pub body_measurements: Option<String>,
     pub email: Option<String>,
-}
-
-impl SaveProfile {
-    fn fitted(self) -> Result<Self, Refusal> {
-        let fit = |text: Option<String>| text.map(|text| values::varchar(text, 255)).transpose();
-        Ok(Self {
-            user_id: fit(self.user_id)?,
-            email: fit(self.email)?,
-            ..self
-        })
-    }
 }
 
 #[derive(Debug)]
@@ -341,6 +362,20 @@ impl<'a> Parameters<'a> {
 
     fn int4(&self, place: usize) -> Result<Option<i32>, Refusal> {
         self.borrowed(place)?.map(values::int4).transpose()
+    }
+
+    /// Without nested braces, quotes and NULLs, which the edge does not send.
+    fn int8_array(&self, place: usize) -> Result<Vec<i64>, Refusal> {
+        let text = self.borrowed(place)?.unwrap_or("{}");
+        let wrong = || Refusal::new("22P02", format!("malformed array literal: \"{text}\""));
+        let inner = text
+            .strip_prefix('{')
+            .and_then(|text| text.strip_suffix('}'))
+            .ok_or_else(wrong)?;
+        let numbers = inner.split_terminator(',');
+        numbers
+            .map(|number| number.parse().map_err(|_| wrong()))
+            .collect()
     }
 
     fn numeric(&self, place: usize) -> Result<Option<Numeric>, Refusal> {

@@ -99,6 +99,13 @@ pub(super) struct Shelved {
 /// Rows of one user, oldest first.
 pub(super) type ByTime = BTreeSet<(u64, String)>;
 
+/// The table `shepherd_edge_changes` (`changes.sql`): kinds and subjects by id.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    pub changes: BTreeMap<i64, (&'static str, String)>,
+    last_id: i64,
+}
+
 /// The server: what all its connections see.
 #[derive(Debug, Default)]
 pub struct Server {
@@ -112,6 +119,8 @@ pub struct Server {
     pub(super) returns: BTreeMap<String, Return>,
     pub(super) returns_of_user: HashMap<String, ByTime>,
     pub(super) returns_by_time: ByTime,
+    /// None: nobody has asked for it.
+    pub(super) outbox: Option<Outbox>,
     pub(super) failure: Option<Failure>,
     pub(super) statements: u64,
     sessions: i32,
@@ -128,12 +137,33 @@ impl Server {
         std::mem::replace(&mut self.failure, failure)
     }
 
+    /// From now on each change of a row is noted for the edge.
+    pub fn note_changes(&mut self) {
+        self.outbox.get_or_insert_default();
+    }
+
+    /// Changes that the edge has not been told of.
+    pub fn changes(&self) -> usize {
+        self.outbox
+            .as_ref()
+            .map_or(0, |outbox| outbox.changes.len())
+    }
+
+    pub(super) fn note_change(&mut self, kind: &'static str, subject: &str) {
+        if let Some(outbox) = &mut self.outbox {
+            outbox.last_id += 1;
+            let change = (kind, subject.to_owned());
+            outbox.changes.insert(outbox.last_id, change);
+        }
+    }
+
     /// Puts a product, in the place of one with its id.
     pub fn put_product(&mut self, mut product: Product, now_ms: u64) {
         product.created_at_ms = now_ms;
         self.remove_product(&product.id);
         let rank = Rank::of(&product);
         let row = product.row();
+        self.note_change("products", "");
         self.ranks.insert(product.id.clone(), rank.clone());
         self.catalog.insert(rank, Shelved { product, row });
     }
@@ -143,6 +173,7 @@ impl Server {
         let Some(rank) = self.ranks.remove(id) else {
             return false;
         };
+        self.note_change("products", "");
         self.catalog.remove(&rank).is_some()
     }
 
@@ -165,6 +196,7 @@ impl Server {
 
     pub(super) fn put_profile(&mut self, profile: Profile) {
         let user_id = profile.user_id.clone();
+        self.note_change("profile", &user_id);
         self.emails.insert(profile.email.clone(), user_id.clone());
         if let Some(old) = self.profiles.insert(user_id, profile) {
             let still = self.profiles.get(&old.user_id);
@@ -193,6 +225,7 @@ impl Server {
         };
         profile.preferences = json;
         profile.updated_at_ms = now_ms;
+        self.note_change("profile", user_id);
         true
     }
 
@@ -213,6 +246,8 @@ impl Server {
         };
         order.status = Some(status.to_owned());
         order.updated_at_ms = now_ms;
+        let user_id = order.user_id.clone();
+        self.note_change("orders", &user_id);
         true
     }
 
@@ -228,6 +263,8 @@ impl Server {
             return false;
         };
         row.status = Some(status.to_owned());
+        let user_id = row.user_id.clone();
+        self.note_change("returns", &user_id);
         true
     }
 
@@ -246,6 +283,7 @@ impl Server {
         let place = (order.created_at_ms, order.order_id.clone());
         let of_user = self.orders_of_user.entry(order.user_id.clone());
         of_user.or_default().insert(place);
+        self.note_change("orders", &order.user_id);
         self.orders.insert(order.order_id.clone(), order);
     }
 
@@ -254,6 +292,7 @@ impl Server {
         let of_user = self.returns_of_user.entry(row.user_id.clone());
         of_user.or_default().insert(place.clone());
         self.returns_by_time.insert(place);
+        self.note_change("returns", &row.user_id);
         self.returns.insert(row.return_id.clone(), row);
     }
 }

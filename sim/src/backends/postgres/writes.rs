@@ -17,7 +17,12 @@ pub(super) fn save_profile(
     out: &mut Vec<u8>,
 ) -> Result<usize, Refusal> {
     let null = |column| Refusal::null("user_profiles", column);
-    let user_id = asked.user_id.ok_or_else(|| null("user_id"))?;
+    let user_id = asked.new_user_id.ok_or_else(|| null("user_id"))?;
+    // Inserted is only what was not found, and then an address is needed first.
+    let is_found = |id: &String| server.profiles.contains_key(id);
+    if !asked.user_id.as_ref().is_some_and(is_found) && asked.email.is_none() {
+        return Err(null("email"));
+    }
     if let Some(profile) = server.profiles.get_mut(&user_id) {
         if let Some(preferences) = asked.preferences {
             profile.preferences = preferences;
@@ -27,6 +32,7 @@ pub(super) fn save_profile(
         }
         profile.updated_at_ms = now_ms;
         write_profile(profile, out);
+        server.note_change("profile", &user_id);
         return Ok(1);
     }
     let email = asked.email.ok_or_else(|| null("email"))?;
@@ -73,6 +79,7 @@ pub(super) fn place_order(
         // The trigger of the table: also an update that changes nothing is one.
         present.updated_at_ms = now_ms;
         write_placed_order(present, out);
+        server.note_change("orders", &order.user_id);
         return Ok(1);
     }
     if !server.profiles.contains_key(&order.user_id) {
@@ -119,6 +126,7 @@ pub(super) fn place_return(
             && present.reason == row.reason;
         if is_same {
             write_placed_return(present, out);
+            server.note_change("returns", &row.user_id);
         }
         return Ok(usize::from(is_same));
     }
@@ -143,4 +151,10 @@ fn write_placed_return(row: &Return, out: &mut Vec<u8>) {
         fields.optional_text(row.status.as_deref());
         fields.timestamp(row.created_at_ms);
     });
+}
+
+pub(super) fn changes_told(server: &mut Server, ids: &[i64]) -> Result<usize, Refusal> {
+    let outbox = server.outbox.as_mut().ok_or_else(Refusal::no_outbox)?;
+    let told = ids.iter().filter(|id| outbox.changes.remove(id).is_some());
+    Ok(told.count())
 }
