@@ -7,8 +7,8 @@
 // The functions of the Wasm have names after WASM_NAMES=1 scripts/build.
 // Knows nothing of what it profiles.
 
-import { once } from "node:events";
 import { freePort, stores } from "../tests/edge.mjs";
+import { inspect } from "../tests/inspector.mjs";
 import { CONTESTANTS } from "./contestants.mjs";
 import { load } from "./load.mjs";
 import { prepare, SCENARIOS, warm } from "./scenarios.mjs";
@@ -26,20 +26,7 @@ await prepare(near.settings);
 const inspector = await freePort();
 const it = await CONTESTANTS[name]({ ...near.settings, ...scenario.settings, BODY_BYTES: "600" }, { inspector });
 try {
-  const [target] = await (await fetch(`http://127.0.0.1:${inspector}/json`)).json();
-  const socket = new WebSocket(target.webSocketDebuggerUrl);
-  await once(socket, "open");
-  let last = 0;
-  const waiting = new Map();
-  socket.addEventListener("message", ({ data }) => {
-    const { id, result, error } = JSON.parse(data);
-    if (error) throw new Error(error.message);
-    waiting.get(id)?.(result);
-  });
-  const ask = (method, params) => new Promise((resolve) => {
-    waiting.set(++last, resolve);
-    socket.send(JSON.stringify({ id: last, method, params }));
-  });
+  const { ask, close } = await inspect(inspector);
   await warm(it.url, scenario);
   await load(it, scenario, { connections: 16, seconds: 2 });
   await ask("Profiler.enable");
@@ -47,7 +34,7 @@ try {
   await ask("Profiler.start");
   const { requests } = await load(it, scenario, { connections: 16, seconds: SECONDS });
   const { profile } = await ask("Profiler.stop");
-  socket.close();
+  close();
 
   const self_us = new Map();
   const nodes = new Map(profile.nodes.map((node) => [node.id, node]));
