@@ -12,6 +12,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
+import pg from "pg";
 import { freePort, native, stores, workerd } from "../edge.mjs";
 import { OUTAGES, faultProxy, passing } from "../fault-proxy.mjs";
 import { poll } from "../http/client.mjs";
@@ -31,6 +32,10 @@ const L1_MAX_AGE_MS = 1_200;
 /** What may reach the store of this many requests while the breaker is open. */
 const TURNED_AWAY = 200;
 const REACH_MAX = 20;
+/** Long before the edge no longer tries to tell Valkey of a write. */
+const GIVEN_BACK_WITHIN_MS = 5_000;
+/** A gateway keeps one for the next. */
+const KEPT_MAX = 1;
 /** At least for so long a copy may answer when Valkey cannot. */
 const STALE_FOR_S = 30;
 
@@ -90,7 +95,7 @@ const STATES = {
 describe("Valkey gone", { concurrency: true }, () => {
   for (const [host, start] of [["Wasm in workerd", workerd], ["native build", native]]) {
     describe(host, { concurrency: 1 }, () => {
-      let real, proxy, edge, valkey, password, secrets;
+      let real, proxy, edge, valkey, database, password, secrets;
       before(async () => {
         real = await stores();
         const url = new URL(real.settings.VALKEY_URL);
@@ -100,10 +105,13 @@ describe("Valkey gone", { concurrency: true }, () => {
         secrets = [password, "127.0.0.1", String(proxy.port)];
         edge = await start({ ...real.settings, VALKEY_URL: url.href, L1_MAX_AGE_MS: String(L1_MAX_AGE_MS), COPY_MAX_AGE_MS: "30000", POSTGRES_DEADLINE_MS: String(POSTGRES_DEADLINE_MS) });
         valkey = await connectValkey(real.settings.VALKEY_URL);
+        database = new pg.Client({ connectionString: real.settings.DATABASE_URL });
+        await database.connect();
       });
       after(async () => {
         await edge?.close();
         valkey?.close();
+        await database?.end();
         proxy?.close();
         await real?.close();
       });
@@ -118,6 +126,23 @@ describe("Valkey gone", { concurrency: true }, () => {
       /** A breaker that an earlier test left open is none of the next one's business. */
       const isThere = () =>
         poll("Valkey is asked again", RECOVERED_WITHIN_MS, async () => (await get(`${VK}/cache/never-there-${Math.random()}`)).status === 404);
+
+      test("orders that Valkey cannot be told of give their connections to PostgreSQL back at once", async () => {
+        await isThere();
+        await proxy.refuse();
+        try {
+          for (let n = 0; n < 10; n++) {
+            const answer = await post(`${PG}/orders`, { user_id: "user-009", items: [{ product_id: "p", quantity: 1, price: 1, size: "M" }], total_amount: 1 });
+            assert.equal(answer.status, 200, shown(answer));
+          }
+          await poll("the edge has closed them", GIVEN_BACK_WITHIN_MS, async () => {
+            const { rows } = await database.query("SELECT count(*)::int FROM pg_stat_activity WHERE application_name = 'shepherd-edge'");
+            return rows[0].count <= KEPT_MAX;
+          });
+        } finally {
+          await proxy.heal();
+        }
+      });
 
       let outage = 0;
       /** The same story for each outage. */

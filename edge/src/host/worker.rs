@@ -17,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use futures_util::{FutureExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use worker::wasm_bindgen::{self, JsValue, prelude::wasm_bindgen};
 use worker::wasm_bindgen_futures::future_to_promise;
@@ -67,7 +68,7 @@ enum Place {
 }
 
 impl Host for Workers {
-    type Stream = Socket;
+    type Stream = Stream;
 
     fn now_ms(&self) -> u64 {
         worker::Date::now().as_millis()
@@ -77,7 +78,7 @@ impl Host for Workers {
         worker::Delay::from(Duration::from_millis(duration_ms))
     }
 
-    async fn connect(&self, address: &Address, tls: Tls) -> io::Result<Socket> {
+    async fn connect(&self, address: &Address, tls: Tls) -> io::Result<Stream> {
         let transport = match tls {
             Tls::Off => SecureTransport::Off,
             Tls::AtOnce => SecureTransport::On,
@@ -87,14 +88,12 @@ impl Host for Workers {
             .secure_transport(transport)
             .connect(address.host.clone(), address.port)
             .map_err(other)?;
-        socket.opened().await.map_err(other)?;
-        Ok(socket)
+        Stream(Some(socket)).opened().await
     }
 
-    async fn start_tls(&self, stream: Socket, _: &Address, _: Tls) -> io::Result<Socket> {
-        let wrapped = stream.start_tls();
-        wrapped.opened().await.map_err(other)?;
-        Ok(wrapped)
+    async fn start_tls(&self, mut stream: Stream, _: &Address, _: Tls) -> io::Result<Stream> {
+        let plain = stream.0.take().ok_or(io::ErrorKind::NotConnected)?;
+        Stream(Some(plain.start_tls())).opened().await
     }
 
     fn kept(&self) -> Option<&Kept<Self>> {
@@ -130,6 +129,64 @@ impl Host for Workers {
 
     fn print(&self, line: &str) {
         worker::console_error!("{line}");
+    }
+}
+
+/// A connection that is closed when it is dropped. The platform alone would keep it
+/// until its request has ended with all that it deferred, or its Durable Object has.
+struct Stream(Option<Socket>);
+
+impl Stream {
+    async fn opened(self) -> io::Result<Self> {
+        if let Some(socket) = &self.0 {
+            socket.opened().await.map_err(other)?;
+        }
+        Ok(self)
+    }
+
+    fn socket(self: Pin<&mut Self>) -> io::Result<Pin<&mut Socket>> {
+        let socket = self.get_mut().0.as_mut().map(Pin::new);
+        socket.ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(mut socket) = self.0.take() {
+            // The first look begins it; nobody has to wait for its end.
+            let _ = socket.close().now_or_never();
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.socket()?.poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.socket()?.poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        self.socket()?.poll_flush(context)
+    }
+
+    fn poll_shutdown(
+        self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.socket()?.poll_shutdown(context)
     }
 }
 
