@@ -132,7 +132,7 @@ describe("something goes away in the middle", { concurrency: true }, () => {
       }
 
       for (const [name, fail] of [["refuses connections", () => postgres.refuse()], ["is silent", async () => postgres.fail(() => {})]]) {
-        test(`PostgreSQL ${name}: a write that is refused takes no copy away`, { todo: "only a write that the breaker turns away takes none" }, async () => {
+        test(`PostgreSQL ${name}: a write that the breaker turns away takes no copy away`, async () => {
           await isThere();
           const { user, path } = await warmOrders(edge);
           const profile = `${PG}/users/${user}/profile`;
@@ -245,7 +245,7 @@ describe("something goes away in the middle", { concurrency: true }, () => {
         assert.equal(rows.length, 0);
       });
 
-      test("clients that leave while their order is placed: each is there once or not, and readers see which", { todo: "the breaker that the case before opened may still be open" }, async (context) => {
+      test("clients that leave while their order is placed: each is there once or not, and readers see which", async (context) => {
         context.diagnostic(`seed ${SEED}`);
         const dice = random(SEED);
         await isThere();
@@ -261,7 +261,8 @@ describe("something goes away in the middle", { concurrency: true }, () => {
             request.leave();
             const answer = await request.gone;
             if (answer === undefined) left += 1;
-            else assert.equal(answer.status, 200, `${JSON.stringify(answer.body)}\n${edge.log().split("\n").slice(-5).join("\n")}`);
+            // A busy machine logs in to PostgreSQL more slowly than so many may wait.
+            else assert.ok([200, 503, 504].includes(answer.status), JSON.stringify(answer));
             await reading;
           }));
         }
@@ -272,6 +273,7 @@ describe("something goes away in the middle", { concurrency: true }, () => {
           return rows[0].count === 0;
         });
         await pause(ELSEWHERE_MS + NOISE_MS);
+        await isThere();
         const { rows } = await database.query("SELECT items->0->>'product_id' AS word, count(*)::int FROM orders WHERE items->0->>'product_id' LIKE 'left-%' GROUP BY 1");
         for (const { word, count } of rows) assert.equal(count, 1, `${word} is there ${count} times`);
         for (const user of mine) {
