@@ -13,6 +13,7 @@
 //! - [`record`]: what servers write down anyway, as traffic.
 //! - [`model`]: what a simulation takes the world to be, and [`calibrate`]: what
 //!   it is in front of us.
+//! - [`platform`]: what requests need of what Workers let them have.
 //! - [`simulation`]: traffic through the same tiers, in virtual time;
 //!   [`sweep`] does that for many settings, [`check`] is for CI.
 //! - [`caches`] → [`study`]: what cache policies make of recorded keys, in a
@@ -38,6 +39,7 @@ pub mod load;
 pub mod model;
 pub mod network;
 pub mod operation;
+pub mod platform;
 pub mod record;
 pub mod report;
 pub mod sample;

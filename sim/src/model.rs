@@ -29,6 +29,23 @@ pub struct Model {
     pub gateway_way: Way,
     /// Between an isolate and Hyperdrive, which keeps the log-ins.
     pub hyperdrive_way: Way,
+    pub limits: Limits,
+}
+
+/// What the platform lets one request, or one isolate, have. Those of Workers on the
+/// paid plan (<https://developers.cloudflare.com/workers/platform/limits/>); on the
+/// free one a request has 50 subrequests and 10 ms of CPU time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Connections that a request is opening at the same time: further ones wait.
+    pub connecting: u32,
+    /// Connections that a request opens, and calls of a gateway.
+    pub subrequests: u32,
+    /// CPU time of a request. An isolate's start has a limit of its own.
+    pub cpu_us: u64,
+    /// Of an isolate: its L1, and the bodies of the requests in it.
+    pub memory_bytes: u64,
 }
 
 /// A point of presence.
@@ -185,6 +202,17 @@ impl Default for Isolates {
     }
 }
 
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connecting: 6,
+            subrequests: 10_000,
+            cpu_us: 30_000_000,
+            memory_bytes: 128 * 1024 * 1024,
+        }
+    }
+}
+
 impl Default for Edge {
     fn default() -> Self {
         Self {
@@ -243,6 +271,7 @@ impl Default for Model {
             },
             gateway_way: Way::of(500, 300),
             hyperdrive_way: Way::of(1_000, 500),
+            limits: Limits::default(),
         }
     }
 }
@@ -284,6 +313,10 @@ impl Model {
         ensure!(
             self.isolates.per_place > 0,
             "\"isolates.per_place\" must be at least 1"
+        );
+        ensure!(
+            self.limits.connecting > 0,
+            "\"limits.connecting\" must be at least 1"
         );
         let Edge {
             start_us,
@@ -360,6 +393,7 @@ mod tests {
             (json!({"valky": {}}), "valky"),
             (json!({"edge": {"l1_us": [3, 2]}}), "edge.l1_us"),
             (json!({"isolates": {"per_place": 0}}), "isolates.per_place"),
+            (json!({"limits": {"connecting": 0}}), "limits.connecting"),
         ] {
             let error = Model::from_json(wrong).unwrap_err().to_string();
             assert!(error.contains(word), "{error}");

@@ -26,6 +26,7 @@ use tokio::sync::oneshot;
 
 use crate::backends::{postgres, valkey};
 use crate::model::{self, Way};
+use crate::platform::{Invocation, Needs};
 use crate::report::Connections;
 use crate::virtual_time::{TaskId, World};
 
@@ -408,6 +409,10 @@ pub struct Place {
     pub way_to_gateways: Way,
     /// To what logs in to PostgreSQL in our place, and keeps it.
     pub way_to_hyperdrive: Option<Way>,
+    /// What is needed of the platform, where that matters; and the request that
+    /// runs here.
+    pub needs: Option<Rc<RefCell<Needs>>>,
+    invocation: Option<Rc<Invocation>>,
 }
 
 /// A gateway, which may be another one after a crash.
@@ -430,6 +435,17 @@ impl Place {
             way: Way::default(),
             way_to_gateways: Way::default(),
             way_to_hyperdrive: None,
+            needs: None,
+            invocation: None,
+        }
+    }
+
+    /// For one more request.
+    pub fn for_request(&self) -> Self {
+        let invocation = self.needs.as_ref().map(Invocation::new).map(Rc::new);
+        Self {
+            invocation,
+            ..self.clone()
         }
     }
 
@@ -474,6 +490,11 @@ impl Host for Place {
                 let server = Server::Postgres(postgres::Session::new());
                 (To::Postgres, self.stores.to_postgres.get(), server)
             }
+        };
+        let invocation = self.invocation.clone();
+        let _opening = match &invocation {
+            Some(invocation) => Some(invocation.open().await),
+            None => None,
         };
         // Hyperdrive is near, and goes on to the store itself.
         let near = self.way_to_hyperdrive.filter(|_| to == To::Postgres);
@@ -532,11 +553,15 @@ impl Host for Place {
     }
 
     async fn relay(&self, shard: u64, request: Request) -> io::Result<Response> {
+        if let Some(invocation) = &self.invocation {
+            invocation.subrequest();
+        }
         let way_us = || self.world.draw(|dice| self.way_to_gateways.draw(dice));
         self.world.sleep_us(way_us()).await;
         let Gateway { place, isolate } = self.gateways.borrow()[shard as usize].clone();
         let (sender, answer) = oneshot::channel();
         // Whoever asks may go away, and the gateway goes on.
+        let place = place.for_request();
         place.clone().spawn(async move {
             let _ = sender.send(serve(place, isolate, request).await);
         });

@@ -12,19 +12,20 @@ use anyhow::{Context, Result};
 use proptest::prelude::*;
 use roxmltree::{Document, Node};
 use sim::report::{
-    Bound, Bucket, Latency, Report, Row, Staleness, StoreLoad, Timeline, WhatIf, page,
+    Bound, Bucket, Latency, Limit, Report, Row, Staleness, StoreLoad, Timeline, WhatIf, page,
 };
 
 #[path = "../examples/report/evening.rs"]
 mod evening;
 
-const SECTIONS: [&str; 9] = [
+const SECTIONS: [&str; 10] = [
     "targets",
     "latency",
     "tiers",
     "load",
     "staleness",
     "bounds",
+    "limits",
     "what-if",
     "conditions",
     "notes",
@@ -378,6 +379,22 @@ fn what_if() -> impl Strategy<Value = WhatIf> {
     )
 }
 
+fn limit() -> impl Strategy<Value = Limit> {
+    let unit = prop_oneof![
+        Just(String::new()),
+        Just("us".to_owned()),
+        Just("bytes".to_owned()),
+        name()
+    ];
+    (name(), unit, any::<[u64; 3]>()).prop_map(|(name, unit, [most, allowed, over])| Limit {
+        name,
+        unit,
+        most,
+        allowed,
+        over,
+    })
+}
+
 fn report() -> impl Strategy<Value = Report> {
     let some = 0..4;
     (
@@ -390,19 +407,23 @@ fn report() -> impl Strategy<Value = Report> {
             (name(), part()).prop_map(|(name, hit_ratio)| Bound { name, hit_ratio }),
             some.clone(),
         ),
+        prop::collection::vec(limit(), some.clone()),
         prop::collection::vec(what_if(), some.clone()),
         prop::collection::vec(name(), some),
     )
         .prop_map(
-            |(conditions, rows, timeline, stores, staleness, bounds, what_if, notes)| Report {
-                conditions,
-                rows,
-                timeline,
-                stores,
-                staleness,
-                bounds,
-                what_if,
-                notes,
+            |(conditions, rows, timeline, stores, staleness, bounds, limits, what_if, notes)| {
+                Report {
+                    conditions,
+                    rows,
+                    timeline,
+                    stores,
+                    staleness,
+                    bounds,
+                    limits,
+                    what_if,
+                    notes,
+                }
             },
         )
 }

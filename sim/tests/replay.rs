@@ -6,7 +6,7 @@
 
 use anyhow::{Context, Result};
 use edge::settings::Backend;
-use sim::model::{self, Isolates, Model, Place, Times, Way};
+use sim::model::{self, Isolates, Limits, Model, Place, Times, Way};
 use sim::operation::Operation;
 use sim::report::{Report, Row};
 use sim::simulation;
@@ -50,6 +50,7 @@ fn model() -> Model {
         postgres: store(1, 2),
         gateway_way: Way::of(0, 0),
         hyperdrive_way: Way::of(1_000, 0),
+        limits: Limits::default(),
     }
 }
 

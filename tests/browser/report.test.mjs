@@ -16,7 +16,7 @@ import { browser, missing } from "./chromium.mjs";
 
 const SIM = `${ROOT}target/debug/sim`;
 const SCREENSHOTS = `${ROOT}target/screenshots`;
-const SECTIONS = ["targets", "latency", "tiers", "load", "staleness", "bounds", "what-if", "conditions", "notes"];
+const SECTIONS = ["targets", "latency", "tiers", "load", "staleness", "bounds", "limits", "what-if", "conditions", "notes"];
 const CONTRAST_LEAST = 4.5;
 
 const json = execFileSync(`${ROOT}target/debug/examples/report`, { encoding: "utf8" });

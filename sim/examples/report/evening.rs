@@ -7,7 +7,7 @@ use anyhow::Result;
 use hdrhistogram::Histogram;
 use sim::dice::Dice;
 use sim::operation::{Effect, Operation};
-use sim::report::{Bound, Bucket, Report, Row, Staleness, StoreLoad, Timeline, WhatIf};
+use sim::report::{Bound, Bucket, Limit, Report, Row, Staleness, StoreLoad, Timeline, WhatIf};
 use sim::tally::Tallies;
 
 const BUCKETS: u32 = 120;
@@ -43,6 +43,13 @@ pub fn report() -> Result<Report> {
         stores,
         staleness: staleness(&mut dice)?,
         bounds: bounds(),
+        limits: vec![Limit {
+            name: "memory of an isolate".to_owned(),
+            unit: "bytes".to_owned(),
+            most: 131 << 20,
+            allowed: 128 << 20,
+            over: 2,
+        }],
         what_if: what_if(),
         notes: vec![
             "The order and the popularity of keys are recorded, the kinds of requests are synthetic.".to_owned(),

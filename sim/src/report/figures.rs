@@ -53,6 +53,21 @@ pub fn milliseconds(us: u64) -> String {
     format!("{}.{}", count(tenths / 10), tenths % 10)
 }
 
+/// So much of what a limit is in.
+pub fn amount(number: u64, unit: &str) -> String {
+    match unit {
+        "us" => format!("{} ms", milliseconds(number)),
+        "bytes" => megabytes(number),
+        _ => count(number),
+    }
+}
+
+/// In tenths of a MiB, rounded up, as platforms count.
+fn megabytes(bytes: u64) -> String {
+    let tenths = u128::from(bytes).saturating_mul(10).div_ceil(1 << 20) as u64;
+    format!("{}.{} MB", count(tenths / 10), tenths % 10)
+}
+
 /// A length of time in at most two units, rounded up: nothing that is late must
 /// look less so.
 pub fn duration(ms: u64) -> String {

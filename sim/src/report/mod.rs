@@ -34,6 +34,9 @@ pub struct Report {
     pub staleness: Staleness,
     /// What other L1s would have answered.
     pub bounds: Vec<Bound>,
+    /// Limits of the platform that were reached, or nearly.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<Limit>,
     /// The same traffic under other settings; the first is this replay.
     pub what_if: Vec<WhatIf>,
     /// What a reader has to know to read the numbers right.
@@ -132,6 +135,19 @@ pub struct Bound {
     pub name: String,
     /// Part of the reads, 0…1.
     pub hit_ratio: f64,
+}
+
+/// What was needed of a limit of the platform.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    pub name: String,
+    /// "us", "bytes", or empty: a number of these.
+    pub unit: String,
+    /// By the one that needed most.
+    pub most: u64,
+    pub allowed: u64,
+    /// How many needed more than is allowed.
+    pub over: u64,
 }
 
 /// One line of a comparison.

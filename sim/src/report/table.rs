@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 
 use comfy_table::{Cell, CellAlignment, Color};
 
-use super::figures::{NONE, count, milliseconds, share};
+use super::figures::{NONE, amount, count, milliseconds, share};
 use super::{Latency, Report, Row, Staleness, WhatIf};
 use crate::load::closed::Outcome;
 use crate::operation::Operation;
@@ -125,6 +125,20 @@ impl fmt::Display for Report {
                 "L1 of all reads: {}.",
                 bounds.collect::<Vec<_>>().join("; ")
             )?;
+        }
+        for limit in &self.limits {
+            let amount = |number| amount(number, &limit.unit);
+            write!(
+                formatter,
+                "Limit of the platform: {}: {} at most, of {} allowed",
+                limit.name,
+                amount(limit.most),
+                amount(limit.allowed)
+            )?;
+            match limit.over {
+                0 => writeln!(formatter, ".")?,
+                over => writeln!(formatter, "; {} needed more.", count(over))?,
+            }
         }
         if !self.what_if.is_empty() {
             writeln!(formatter, "\n{}\n", what_if(&self.what_if))?;

@@ -26,6 +26,7 @@ use crate::backends::postgres::Order;
 use crate::cache_status::{Tier, tier};
 use crate::model::Times;
 use crate::operation::{Effect, Operation};
+use crate::platform::Needs;
 use crate::report::Report;
 use crate::sample;
 use crate::traffic::call::{self, Call};
@@ -67,6 +68,7 @@ pub fn replay(traffic: &Arc<Traffic>, setup: &Setup, bar: &ProgressBar) -> Resul
         setup: setup.clone(),
         first_ms,
         observed: Rc::clone(&observed),
+        needs: Rc::new(RefCell::new(Needs::of(model.limits))),
         truth: RefCell::default(),
         failure: RefCell::default(),
         bar: bar.clone(),
@@ -80,10 +82,12 @@ pub fn replay(traffic: &Arc<Traffic>, setup: &Setup, bar: &ProgressBar) -> Resul
     if let Some(error) = replay.failure.take() {
         return Err(error);
     }
+    let needs = *replay.needs.borrow();
     drop(replay);
     // Its watcher counts as well.
     *stores.watch.borrow_mut() = Box::new(|_, _| {});
-    let observed = observed.replace(Observed::new()?);
+    let mut observed = observed.replace(Observed::new()?);
+    observed.needs = needs;
     let connections = |capacity: &RefCell<Option<Capacity>>| {
         let capacity = capacity.borrow();
         capacity
@@ -171,6 +175,7 @@ struct Replay {
     setup: Setup,
     first_ms: u64,
     observed: Rc<RefCell<Observed>>,
+    needs: Rc<RefCell<Needs>>,
     truth: RefCell<Truth>,
     /// What went wrong with the counting.
     failure: RefCell<Option<anyhow::Error>>,
@@ -187,6 +192,31 @@ struct Node {
     asked_ms: Cell<u64>,
     /// Until when it computes, in µs: it does one thing at a time.
     busy_until_us: Cell<u64>,
+    /// Bodies of the requests in it.
+    bodies_bytes: Cell<u64>,
+    /// It held more than it may, and takes no request any more.
+    is_over: Cell<bool>,
+}
+
+impl Node {
+    /// A body comes; dropped, it is gone.
+    fn hold(&self, bytes: usize) -> Held<'_> {
+        let bytes = bytes as u64;
+        self.bodies_bytes.set(self.bodies_bytes.get() + bytes);
+        Held { node: self, bytes }
+    }
+}
+
+struct Held<'a> {
+    node: &'a Node,
+    bytes: u64,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let held_bytes = &self.node.bodies_bytes;
+        held_bytes.set(held_bytes.get() - self.bytes);
+    }
 }
 
 /// Sends every visit when its time has come.
@@ -252,7 +282,10 @@ impl Replay {
         }
         self.compute(&node, &edge.floor_us).await;
         let asked = asked(&Call::of(&self.traffic, request, turn));
-        let response = answer(node.place.clone(), Rc::clone(&node.isolate), asked).await;
+        let _asked = node.hold(asked.body.as_ref().map_or(0, Bytes::len));
+        let place = node.place.for_request();
+        let response = answer(place, Rc::clone(&node.isolate), asked).await;
+        let _answered = node.hold(response.body.len());
         let tier = tier(header(&response, "Cache-Status"));
         let more_us = match tier {
             _ if matches!(effect, Effect::Write | Effect::Touch | Effect::Delete) => {
@@ -263,10 +296,22 @@ impl Replay {
             Some(_) => Some(&edge.l2_us),
             None => None,
         };
+        self.measure(&node, more_us);
         if let Some(more_us) = more_us {
             self.compute(&node, more_us).await;
         }
         self.judge(request, &node, (sent_us, turn), tier, &response);
+    }
+
+    /// What the platform gives an answer, and the isolate that has it now.
+    fn measure(&self, node: &Node, more_us: Option<&Times>) {
+        let cpu_us = self.setup.model.edge.floor_us.least() + more_us.map_or(0, Times::least);
+        let bytes = node.isolate.memory.borrow().weight() + node.bodies_bytes.get();
+        let mut needs = self.needs.borrow_mut();
+        needs.computed(cpu_us);
+        if !node.is_over.get() {
+            node.is_over.set(needs.held(bytes));
+        }
     }
 
     fn judge(
@@ -329,7 +374,8 @@ impl Replay {
         let now_ms = self.world.now_ms();
         let mut nodes = self.nodes.borrow_mut();
         let living = nodes.get(&slot).filter(|node| {
-            now_ms < node.asked_ms.get() + isolates.idle_ms
+            !node.is_over.get()
+                && now_ms < node.asked_ms.get() + isolates.idle_ms
                 && now_ms < node.began_ms + isolates.life_ms
         });
         if let Some(node) = living {
@@ -345,6 +391,8 @@ impl Replay {
             began_ms: now_ms,
             asked_ms: Cell::new(now_ms),
             busy_until_us: Cell::default(),
+            bodies_bytes: Cell::default(),
+            is_over: Cell::default(),
         });
         nodes.insert(slot, Rc::clone(&node));
         (node, true)
@@ -359,6 +407,7 @@ impl Replay {
             .unwrap_or_default();
         let mut place = Place::new(&self.world, &self.stores);
         place.gateways = Rc::clone(&self.gateways);
+        place.needs = Some(Rc::clone(&self.needs));
         place.way = way;
         place.way_to_gateways = way;
         place.way_to_hyperdrive =
@@ -370,6 +419,7 @@ impl Replay {
         let gateway = |_| {
             let mut place = Place::new(&self.world, &self.stores);
             place.kept = Some(Rc::default());
+            place.needs = Some(Rc::clone(&self.needs));
             place.way = self.setup.model.gateway_way;
             Gateway {
                 place,

@@ -9,6 +9,7 @@ use super::bounds::Reads;
 use super::setup::Setup;
 use crate::cache_status::Tier;
 use crate::operation::{Effect, Operation};
+use crate::platform::Needs;
 use crate::report::{Bucket, Connections, Report, Row, Staleness, StoreLoad, Timeline};
 use crate::tally::Tallies;
 use crate::traffic::{Request, Traffic};
@@ -42,6 +43,8 @@ pub struct Observed {
     judged: u64,
     behind_ms: Histogram<u64>,
     pub reads: Reads,
+    /// Of the platform.
+    pub needs: Needs,
     /// Isolates that began.
     pub births: u64,
 }
@@ -56,6 +59,7 @@ impl Observed {
             judged: 0,
             behind_ms: Histogram::new_with_bounds(1, STALE_MS_MAX, 3)?,
             reads: Reads::default(),
+            needs: Needs::default(),
             births: 0,
         })
     }
@@ -143,6 +147,7 @@ impl Observed {
             ],
             staleness: Staleness::of(self.judged, &self.behind_ms),
             bounds,
+            limits: self.needs.near(),
             what_if: Vec::new(),
             notes: notes(traffic, setup),
             rows,

@@ -91,7 +91,6 @@ impl<V> Adaptive<V> {
     }
 
     /// What all values weigh.
-    #[cfg(test)]
     pub fn weight(&self) -> u64 {
         self.weight
     }

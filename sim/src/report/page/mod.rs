@@ -47,6 +47,7 @@ pub fn html(report: &Report) -> String {
                     (section("load", "Load on the stores", &load(report)))
                     (section("staleness", "Staleness", &charts::staleness(&report.staleness)))
                     (section("bounds", "What other L1s would answer", &tables::bounds(&report.bounds)))
+                    (section("limits", "Limits of the platform", &tables::limits(&report.limits)))
                     (section("what-if", "What if", &tables::what_if(&report.what_if)))
                     (section("conditions", "Conditions", &tables::conditions(&report.conditions)))
                     (section("notes", "Notes", &tables::notes(&report.notes)))

@@ -5,8 +5,8 @@
 
 use maud::{Markup, html};
 
-use crate::report::figures::{NONE, count, duration, milliseconds, percent, share, times};
-use crate::report::{Bound, Row, StoreLoad, WhatIf};
+use crate::report::figures::{NONE, amount, count, duration, milliseconds, percent, share, times};
+use crate::report::{Bound, Limit, Row, StoreLoad, WhatIf};
 
 /// As on the terminal; a column for errors only when there are any.
 pub fn targets(rows: &[Row]) -> Option<Markup> {
@@ -124,6 +124,34 @@ pub fn bounds(bounds: &[Bound]) -> Option<Markup> {
                             th scope="row" { (bound.name) }
                             td { (percent(bound.hit_ratio)) }
                             td.bar { (bar(bound.hit_ratio)) }
+                        }
+                    }
+                }
+            }))
+        }
+    })
+}
+
+pub fn limits(limits: &[Limit]) -> Option<Markup> {
+    (!limits.is_empty()).then(|| {
+        html! {
+            p { "What a request or an isolate needed most of what Workers allow, where that was nearly all or more." }
+            (framed("limits-title", &html! {
+                thead {
+                    tr {
+                        th scope="col" { "limit" }
+                        th scope="col" { "at most" }
+                        th scope="col" { "allowed" }
+                        th scope="col" { "needed more" }
+                    }
+                }
+                tbody {
+                    @for limit in limits {
+                        tr {
+                            th scope="row" { (limit.name) }
+                            td.missed[limit.over > 0] { (amount(limit.most, &limit.unit)) }
+                            td { (amount(limit.allowed, &limit.unit)) }
+                            td { (count(limit.over)) }
                         }
                     }
                 }

@@ -3,6 +3,9 @@
 //! Follows [`edge::tiers`], with its policies and its arithmetic of freshness.
 //! Times are µs; those of entries are ms, as the edge's clocks show them.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use anyhow::Result;
 use bytes::Bytes;
 use edge::policy::{JITTER, Kind, Policy, REFRESH_FROM};
@@ -22,6 +25,7 @@ use crate::caches::Cache;
 use crate::dice::Dice;
 use crate::model::{self, Way};
 use crate::operation::Effect;
+use crate::platform::Needs;
 use crate::traffic::{Request, Traffic, call};
 
 const LOOK_US: (u64, u64) = (LOOK_MS.0 * 1000, LOOK_MS.1 * 1000);
@@ -40,6 +44,8 @@ struct Held {
     life: u32,
     copy: Option<Kept>,
     flight: Option<Flight>,
+    /// What it weighs in L1; 0: it has not been there.
+    weight_bytes: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -78,6 +84,28 @@ struct Isolate {
     held: Vec<Held>,
     /// What decides which copies stay.
     l1: Option<Box<dyn Cache>>,
+    /// What its copies would weigh if all stayed.
+    copies_bytes: u64,
+    /// Bodies of the requests in it, by when these are done.
+    bodies: BinaryHeap<Reverse<(u64, u64)>>,
+    bodies_bytes: u64,
+    /// It held more than it may.
+    is_over: bool,
+}
+
+impl Isolate {
+    /// A request that is sent and done at these times brings bodies; all there are.
+    fn hold(&mut self, (sent_us, done_us): (u64, u64), bytes: u64) -> u64 {
+        while let Some(&Reverse((end_us, bytes))) = self.bodies.peek()
+            && end_us <= sent_us
+        {
+            self.bodies.pop();
+            self.bodies_bytes -= bytes;
+        }
+        self.bodies.push(Reverse((done_us, bytes)));
+        self.bodies_bytes += bytes;
+        self.bodies_bytes
+    }
 }
 
 /// Who asks the stores, from where, and since when.
@@ -102,6 +130,8 @@ pub(super) struct Walk<'a> {
     l1_entries: u32,
     dice: Dice,
     pub observed: Observed,
+    /// Of the request that is walked: by its isolate, and by its gateway.
+    subrequests: [u64; 2],
     isolates: Vec<Isolate>,
     stored: Vec<Stored>,
     /// Loads of gateways, by thing.
@@ -149,14 +179,21 @@ impl<'a> Walk<'a> {
             busy_until_us: 0,
             held: vec![Held::default(); *things as usize],
             l1: None,
+            copies_bytes: 0,
+            bodies: BinaryHeap::new(),
+            bodies_bytes: 0,
+            is_over: false,
         });
+        let mut observed = Observed::new()?;
+        observed.needs = Needs::of(setup.model.limits);
         Ok(Self {
             traffic,
             setup,
             plan,
             l1_entries: l1_entries(traffic, setup),
             dice: Dice::seeded(setup.seed),
-            observed: Observed::new()?,
+            observed,
+            subrequests: [0; 2],
             isolates: isolates.collect(),
             stored,
             flights: vec![None; plan.things as usize],
@@ -174,9 +211,13 @@ impl<'a> Walk<'a> {
     pub fn answer(&mut self, index: usize, sent_us: u64) -> Result<u64> {
         let (step, request) = (self.plan.steps[index], &self.traffic.requests[index]);
         let begun_us = self.begin(step, sent_us);
+        self.subrequests = [0; 2];
         let effect = request.operation.effect();
         let outcome = match (effect, request.operation.kind()) {
-            (Effect::Read, Some(kind)) => self.read(step, kind, begun_us),
+            (Effect::Read, Some(kind)) => {
+                let bytes = body_bytes(request);
+                self.read(step, kind, bytes, begun_us)
+            },
             (Effect::None, _) | (_, None) => Outcome {
                 done_us: begun_us,
                 tier: None,
@@ -185,6 +226,7 @@ impl<'a> Walk<'a> {
             },
             (_, Some(kind)) => self.write(step, request, kind, (sent_us, begun_us)),
         };
+        self.measure(step, request, (sent_us, &outcome));
         let is_good = (200..300).contains(&outcome.status);
         let judged = outcome
             .turn
@@ -208,12 +250,38 @@ impl<'a> Walk<'a> {
         Ok(outcome.done_us)
     }
 
+    /// What the platform gives a request, and the isolate that has it. Stores are
+    /// asked one after the other, so no two connections are opened at once.
+    fn measure(&mut self, step: Step, request: &Request, (sent_us, outcome): (u64, &Outcome)) {
+        let edge = &self.setup.model.edge;
+        let more_us = match (request.operation.effect(), outcome.tier) {
+            (Effect::Write | Effect::Touch | Effect::Delete, _) => edge.write_us.least(),
+            (_, Some(Tier::L1)) => edge.l1_us.least(),
+            (_, Some(Tier::L2)) => edge.l2_us.least(),
+            (_, Some(Tier::L3)) => edge.l3_us.least(),
+            (_, None) => 0,
+        };
+        let bytes = body_bytes(request);
+        let isolate = &mut self.isolates[step.slot as usize];
+        let bodies_bytes = isolate.hold((sent_us, outcome.done_us), bytes);
+        let copies_bytes = isolate.copies_bytes.min(self.setup.settings.l1_bytes);
+        let needs = &mut self.observed.needs;
+        needs.computed(edge.floor_us.least() + more_us);
+        isolate.is_over = isolate.is_over || needs.held(copies_bytes + bodies_bytes);
+        // An isolate behind a gateway only asks that.
+        let calls = u64::from(!self.links.is_empty());
+        for (subrequests, calls) in self.subrequests.into_iter().zip([calls, 0]) {
+            needs.asked(subrequests, subrequests.saturating_sub(calls).min(1));
+        }
+    }
+
     /// The isolate takes the request; when it has done what each one costs.
     fn begin(&mut self, step: Step, sent_us: u64) -> u64 {
         let (isolates, edge) = (&self.setup.model.isolates, &self.setup.model.edge);
         let isolate = &mut self.isolates[step.slot as usize];
         let (mut busy_us, mut work_us) = (edge.floor_us.least(), 0);
         if isolate.life == 0
+            || isolate.is_over
             || sent_us >= isolate.asked_us + isolates.idle_ms * 1000
             || sent_us >= isolate.began_us + isolates.life_ms * 1000
         {
@@ -221,6 +289,10 @@ impl<'a> Walk<'a> {
             isolate.life += 1;
             isolate.number = self.observed.births;
             isolate.began_us = sent_us;
+            isolate.copies_bytes = 0;
+            isolate.bodies.clear();
+            isolate.bodies_bytes = 0;
+            isolate.is_over = false;
             isolate.l1 = self
                 .setup
                 .l1
@@ -246,7 +318,7 @@ impl<'a> Walk<'a> {
         held
     }
 
-    fn read(&mut self, step: Step, kind: Kind, now_us: u64) -> Outcome {
+    fn read(&mut self, step: Step, kind: Kind, bytes: u64, now_us: u64) -> Outcome {
         let now_ms = now_us / 1000;
         let held = self.held(step);
         if let Some(Flight {
@@ -270,7 +342,7 @@ impl<'a> Walk<'a> {
         let (copy, flight) = (held.copy, held.flight);
         if let Some(copy) = copy.filter(|copy| now_ms < copy.fresh_until_ms) {
             if now_ms >= copy.refresh_at_ms && flight.is_none() {
-                self.lead(step, kind, now_us);
+                self.lead(step, kind, bytes, now_us);
             }
             let l1_us = &self.setup.model.edge.l1_us;
             let work_us = l1_us.draw(&mut self.dice);
@@ -282,7 +354,7 @@ impl<'a> Walk<'a> {
         let (loaded, seen_us) = match flight {
             Some(flight) => (flight.loaded, looked_us(now_us, flight.loaded.done_us)),
             None => {
-                let loaded = self.lead(step, kind, now_us);
+                let loaded = self.lead(step, kind, bytes, now_us);
                 (loaded, loaded.done_us)
             }
         };
@@ -309,12 +381,19 @@ impl<'a> Walk<'a> {
     }
 
     /// Loads, so that others can wait for it.
-    fn lead(&mut self, step: Step, kind: Kind, now_us: u64) -> Loaded {
+    fn lead(&mut self, step: Step, kind: Kind, bytes: u64, now_us: u64) -> Loaded {
         let loaded = self.load(step, kind, now_us);
-        self.held(step).flight = Some(Flight {
+        let isolate = &mut self.isolates[step.slot as usize];
+        let held = &mut isolate.held[step.local as usize];
+        held.flight = Some(Flight {
             loaded,
             is_overtaken: false,
         });
+        if held.weight_bytes == 0 && loaded.tier.is_some() {
+            let bytes = if loaded.kept.version.is_there { bytes } else { 0 };
+            held.weight_bytes = (ENTRY_BYTES + bytes) as u32;
+            isolate.copies_bytes += u64::from(held.weight_bytes);
+        }
         loaded
     }
 
@@ -341,6 +420,7 @@ impl<'a> Walk<'a> {
             };
             return self.load_below(step, kind, asker, now_us);
         };
+        self.subrequests[0] += 1;
         let there_us = now_us + way.draw(&mut self.dice);
         let thing = step.thing as usize;
         let loaded = match self.flights[thing] {
@@ -538,6 +618,7 @@ impl<'a> Walk<'a> {
         };
         let way = self.way(step);
         let gateway = self.gateway(step);
+        self.subrequests[0] += u64::from(gateway.is_some());
         let (asker_way, there_us) = match gateway {
             Some(_) => (
                 self.setup.model.gateway_way,
@@ -559,8 +640,11 @@ impl<'a> Walk<'a> {
             done_us += way.draw(&mut self.dice);
         }
         // The isolate forgets it, and no load under way brings it back.
-        let held = self.held(step);
+        self.held(step);
+        let isolate = &mut self.isolates[step.slot as usize];
+        let held = &mut isolate.held[step.local as usize];
         held.copy = None;
+        isolate.copies_bytes -= u64::from(std::mem::take(&mut held.weight_bytes));
         if let Some(flight) = &mut held.flight {
             flight.is_overtaken = true;
         }
@@ -736,6 +820,7 @@ impl<'a> Walk<'a> {
         if is_kept {
             return;
         }
+        self.subrequests[usize::from(asker.gateway.is_some())] += 1;
         let counter = match store {
             0 => &mut self.valkey,
             _ => &mut self.postgres,
@@ -754,15 +839,16 @@ fn is_list(kind: Option<Kind>) -> bool {
     matches!(kind, Some(Kind::Products | Kind::Orders | Kind::Returns))
 }
 
+fn body_bytes(request: &Request) -> u64 {
+    match request.size_bytes {
+        0 => USUAL_BYTES,
+        bytes => u64::from(bytes),
+    }
+}
+
 /// As many as weigh as much as L1 may, on average.
 fn l1_entries(traffic: &Traffic, setup: &Setup) -> u32 {
-    let bytes = traffic
-        .requests
-        .iter()
-        .map(|request| match request.size_bytes {
-            0 => USUAL_BYTES,
-            bytes => u64::from(bytes),
-        });
+    let bytes = traffic.requests.iter().map(body_bytes);
     let mean_bytes = bytes.sum::<u64>() / traffic.requests.len().max(1) as u64;
     let entries = setup.settings.l1_bytes / (mean_bytes + ENTRY_BYTES);
     let most = setup.l1_entries.map_or(entries, u64::from);
