@@ -37,7 +37,11 @@ fn report(level: Level, mode: Mode, speed: u64, per_place: u32) -> Result<Report
         mode,
         ..Arguments::default()
     };
-    let setup = Setup::with_model(arguments, near(per_place))?;
+    replayed(arguments, near(per_place), speed)
+}
+
+fn replayed(arguments: Arguments, model: Model, speed: u64) -> Result<Report> {
+    let setup = Setup::with_model(arguments, model)?;
     simulation::replay(traffic(speed)?, setup)
 }
 
@@ -159,5 +163,97 @@ fn both_levels_agree() -> Result<()> {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+    Ok(())
+}
+
+/// Answers of all operations, and errors, in percent of all requests.
+fn outcomes(report: &Report) -> [f64; 4] {
+    let rows = || {
+        let is_request = |row: &&Row| row.operation != Operation::VoiceQuery.name();
+        report.rows.iter().filter(is_request)
+    };
+    let all: u64 = rows().map(|row| row.requests).sum();
+    let sums = [
+        rows().map(|row| row.l1).sum::<u64>(),
+        rows().map(|row| row.l2).sum(),
+        rows().map(|row| row.l3).sum(),
+        rows().map(|row| row.errors).sum(),
+    ];
+    sums.map(|sum| sum as f64 * 100.0 / all as f64)
+}
+
+#[test]
+fn both_levels_agree_on_a_short_outage() -> Result<()> {
+    let mut wrong = Vec::new();
+    for mode in [Mode::Direct, Mode::Gateway] {
+        for fault in ["valkey@10s+5s", "postgres@10s+5s", "cold@10s"] {
+            let at = |level| {
+                let arguments = Arguments {
+                    level,
+                    mode,
+                    faults: vec![fault.parse()?],
+                    ..Arguments::default()
+                };
+                replayed(arguments, near(4), 30)
+            };
+            let (full, fast) = (at(Level::Full)?, at(Level::Fast)?);
+            let what = format!("{} {fault}", mode.name());
+            let (one, other) = (outcomes(&full), outcomes(&fast));
+            println!("{what}: L1, L2, L3, errors {one:.2?} and {other:.2?} %");
+            if one
+                .iter()
+                .zip(other)
+                .any(|(one, other)| (one - other).abs() > 1.0)
+            {
+                wrong.push(format!("{what}: {one:.2?} and {other:.2?} %"));
+            }
+            for (one, other) in full.stores.iter().zip(&fast.stores) {
+                let off = other.total as f64 / one.total as f64 - 1.0;
+                println!("  {}: {} and {}", one.store, one.total, other.total);
+                if off.abs() > 0.05 {
+                    wrong.push(format!(
+                        "{what}, {}: {} and {}",
+                        one.store, one.total, other.total
+                    ));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    Ok(())
+}
+
+#[test]
+fn both_levels_need_as_much_of_the_platform() -> Result<()> {
+    let model = Model {
+        limits: model::Limits {
+            connecting: 1,
+            subrequests: 1,
+            cpu_us: 1_000,
+            memory_bytes: 64 * 1024,
+        },
+        ..near(4)
+    };
+    for mode in [Mode::Direct, Mode::Gateway] {
+        let at = |level| {
+            let arguments = Arguments {
+                level,
+                mode,
+                ..Arguments::default()
+            };
+            replayed(arguments, model.clone(), 30)
+        };
+        let (full, fast) = (at(Level::Full)?, at(Level::Fast)?);
+        println!("{:?}\n{:?}", full.limits, fast.limits);
+        assert_eq!(full.limits.len(), 4);
+        for (one, other) in full.limits.iter().zip(&fast.limits) {
+            assert_eq!((&one.name, one.allowed), (&other.name, other.allowed));
+            // What is in an isolate is more of a guess.
+            let off_max = if one.unit == "bytes" { 0.25 } else { 0.05 };
+            let near = |one: u64, other: u64| one.abs_diff(other) as f64 <= off_max * one as f64;
+            assert!(near(one.most, other.most), "{one:?} {other:?}");
+            assert!(near(one.over, other.over), "{one:?} {other:?}");
+        }
+    }
     Ok(())
 }

@@ -66,33 +66,38 @@ impl Counter {
     }
 }
 
-/// Connections that a gateway keeps, by when they became free.
-#[derive(Default)]
-pub(super) struct Links {
-    free_us: Vec<u64>,
+/// A connection that a gateway keeps.
+#[derive(Clone, Copy)]
+pub(super) struct Link {
+    /// When the store had something over it last.
+    pub used_us: u64,
+    pub free_us: u64,
 }
+
+/// All that one keeps to a store.
+#[derive(Default)]
+pub(super) struct Links(Vec<Link>);
 
 /// One that is not used for so long is closed.
 pub(super) const KEPT_US: u64 = edge::limits::KEPT_IDLE_MS_MAX * 1000;
 
 impl Links {
-    /// The one that was used last; whether there was one.
-    pub fn take(&mut self, now_us: u64) -> bool {
-        self.free_us.retain(|free_us| now_us < free_us + KEPT_US);
+    /// The one that was used last, and when the store had something over it; None:
+    /// there is none.
+    pub fn take(&mut self, now_us: u64) -> Option<u64> {
+        self.0.retain(|link| now_us < link.free_us + KEPT_US);
         let free = self
-            .free_us
+            .0
             .iter()
             .enumerate()
-            .filter(|(_, free_us)| **free_us <= now_us);
-        let last = free
-            .max_by_key(|(_, free_us)| **free_us)
-            .map(|(place, _)| place);
-        last.map(|place| self.free_us.swap_remove(place)).is_some()
+            .filter(|(_, link)| link.free_us <= now_us);
+        let (place, _) = free.max_by_key(|(_, link)| link.free_us)?;
+        Some(self.0.swap_remove(place).used_us)
     }
 
-    pub fn give(&mut self, free_us: u64) {
-        if self.free_us.len() < edge::limits::KEPT_LINKS_MAX {
-            self.free_us.push(free_us);
+    pub fn give(&mut self, link: Link) {
+        if self.0.len() < edge::limits::KEPT_LINKS_MAX {
+            self.0.push(link);
         }
     }
 }
@@ -117,11 +122,15 @@ mod tests {
     #[test]
     fn a_kept_connection_is_taken_once_and_not_when_it_is_old() {
         let mut links = Links::default();
-        links.give(1_000);
-        assert!(!links.take(500));
-        assert!(links.take(1_000));
-        assert!(!links.take(1_000));
-        links.give(2_000);
-        assert!(!links.take(2_000 + KEPT_US));
+        let link = |free_us| Link {
+            used_us: free_us - 100,
+            free_us,
+        };
+        links.give(link(1_000));
+        assert_eq!(links.take(500), None);
+        assert_eq!(links.take(1_000), Some(900));
+        assert_eq!(links.take(1_000), None);
+        links.give(link(2_000));
+        assert_eq!(links.take(2_000 + KEPT_US), None);
     }
 }

@@ -5,18 +5,20 @@
 //! waits. Only the next one of a voice query is scheduled, and nothing else costs
 //! more than some memory accesses.
 //!
-//! Left out: breakers, faults, stale-if-error, the queue for an isolate behind its
-//! I/O, and who comes first to a store within the length of a way. The
+//! Left out: the queue for an isolate behind its I/O; breakers, stale-if-error and
+//! room at the stores, unless a fault is asked for; and who comes first to a store within the length of a way. The
 //! [`super::full`] level is the measure of it; `sim/tests/levels.rs` holds them
 //! against one another.
 //!
 //! - [`plan`] numbers isolates and things. - [`stored`] is what stores have.
-//! - [`counter`] is what a store's work costs. - [`walk`] is the way through the tiers.
+//! - [`counter`] is what a store's work costs. - [`outages`] is when they are away.
+//! - [`walk`] is the way through the tiers.
 
 // Every index is one of the plan's own, and a simulation that is wrong must stop.
 #![allow(clippy::indexing_slicing)]
 
 mod counter;
+mod outages;
 mod plan;
 mod stored;
 mod walk;
@@ -28,6 +30,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use indicatif::ProgressBar;
 
+use super::faults::What;
 use super::setup::Setup;
 use crate::report::Report;
 use crate::traffic::Traffic;
@@ -60,6 +63,13 @@ pub fn replay(traffic: &Arc<Traffic>, setup: &Setup, bar: &ProgressBar) -> Resul
         let time_ms = traffic.requests[index as usize].time_ms;
         START_US + (time_ms - first_ms) * 1000
     };
+    let mut cold_us = setup
+        .faults
+        .iter()
+        .filter(|fault| fault.what == What::Cold)
+        .map(|fault| START_US + fault.from_ms * 1000)
+        .collect::<Vec<_>>();
+    cold_us.sort_unstable_by_key(|at_us| Reverse(*at_us));
     let mut waiting: BinaryHeap<Reverse<Next>> = BinaryHeap::new();
     let mut coming = (0..traffic.requests.len() as u32).filter(|index| !plan.follows(*index));
     let mut due = coming.next();
@@ -87,6 +97,9 @@ pub fn replay(traffic: &Arc<Traffic>, setup: &Setup, bar: &ProgressBar) -> Resul
         else {
             break;
         };
+        while cold_us.pop_if(|at_us| *at_us <= sent_us).is_some() {
+            walk.go_cold();
+        }
         let done_us = walk.answer(index as usize, sent_us)?;
         let took_us = took_us + (done_us - sent_us);
         if let Some(index) = plan.next(index) {
@@ -104,6 +117,6 @@ pub fn replay(traffic: &Arc<Traffic>, setup: &Setup, bar: &ProgressBar) -> Resul
         }
     }
     bar.inc(count % TICK);
-    let (valkey, postgres) = (walk.valkey.connections, walk.postgres.connections);
+    let [valkey, postgres] = walk.counters.map(|counter| counter.connections);
     walk.observed.report(traffic, setup, valkey, postgres)
 }

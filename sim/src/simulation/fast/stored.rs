@@ -81,13 +81,19 @@ impl Stored {
         }
     }
 
-    /// The copy that is there, and the lease when there is none younger than
-    /// `refresh_us`.
-    pub fn read_copy(&mut self, now_us: u64, refresh_us: u64) -> (Option<Copied>, Lease) {
+    /// The copy that is there and was read after `after_us`, and the lease when there
+    /// is none younger than `refresh_us`.
+    pub fn read_copy(
+        &mut self,
+        now_us: u64,
+        refresh_us: u64,
+        after_us: u64,
+    ) -> (Option<Copied>, Lease) {
         let copies = self.copies.iter().rev().flatten();
         let copy = copies
             .into_iter()
             .find(|copy| copy.filled_us <= now_us)
+            .filter(|copy| copy.read_us > after_us)
             .copied();
         if copy.is_some_and(|copy| now_us - copy.read_us < refresh_us) {
             return (copy, Lease::NotGranted);
@@ -114,6 +120,13 @@ impl Stored {
             version,
         };
         self.copies = [self.copies[1], Some(copied)];
+    }
+
+    /// All that L2 has of it is gone.
+    pub fn forget_copies(&mut self) {
+        self.blocked_us = (0, 0);
+        self.lease_us = (0, 0);
+        self.copies = [None, None];
     }
 
     /// A writer blocks fills between these moments, and no copy outlives them.

@@ -8,30 +8,36 @@ use std::collections::BinaryHeap;
 
 use anyhow::Result;
 use bytes::Bytes;
-use edge::policy::{JITTER, Kind, Policy, REFRESH_FROM};
+use edge::limits::INVALIDATION_PAUSES_MS;
+use edge::policy::{JITTER, Kind, REFRESH_FROM};
 use edge::tiers::LOOK_MS;
 use edge::tiers::entry::{Draws, Entry, Times};
 use edge::tiers::rows::LEASE_WAIT_MS;
 
 use super::super::observed::{Answer, Observed};
-use super::super::setup::{Mode, Setup};
+use super::super::setup::Setup;
 use super::super::truth::Truth;
 use super::START_US;
-use super::counter::{Counter, KEPT_US, Links};
+use super::counter::{Counter, Links};
+use super::outages::{Gates, Outages};
 use super::plan::{Plan, Step};
 use super::stored::{Lease, NEVER_US, Stored, Version};
 use crate::cache_status::Tier;
 use crate::caches::Cache;
 use crate::dice::Dice;
-use crate::model::{self, Way};
+use crate::model::Way;
 use crate::operation::Effect;
 use crate::platform::Needs;
 use crate::traffic::{Request, Traffic, call};
+
+mod stores;
 
 const LOOK_US: (u64, u64) = (LOOK_MS.0 * 1000, LOOK_MS.1 * 1000);
 const LEASE_WAIT_US: (u64, u64) = (LEASE_WAIT_MS.0 * 1000, LEASE_WAIT_MS.1 * 1000);
 /// Of a value whose size is not recorded; see [`call::content`].
 const USUAL_BYTES: u64 = 500;
+/// Of a list of products from the sample.
+const PRODUCTS_BYTES: u64 = 4_500;
 /// What a copy weighs in L1 beyond its bytes.
 const ENTRY_BYTES: u64 = 260;
 /// What a body is does not matter here, only that there is one.
@@ -46,12 +52,15 @@ struct Held {
     flight: Option<Flight>,
     /// What it weighs in L1; 0: it has not been there.
     weight_bytes: u32,
+    /// See [`Walk::mark`].
+    mark_us: u64,
 }
 
 #[derive(Clone, Copy)]
 struct Kept {
     refresh_at_ms: u64,
     fresh_until_ms: u64,
+    stale_until_ms: u64,
     version: Version,
 }
 
@@ -69,9 +78,13 @@ struct Loaded {
     done_us: u64,
     /// None: it failed.
     tier: Option<Tier>,
+    /// It answers only because the truth cannot be asked, and is not kept.
+    is_stale: bool,
     kept: Kept,
     /// When the truth was read, by the clock of who loaded.
     read_us: u64,
+    /// Copies that L2 read by then are older; 0: none is.
+    mark_us: u64,
 }
 
 struct Isolate {
@@ -111,15 +124,10 @@ impl Isolate {
 /// Who asks the stores, from where, and since when.
 #[derive(Clone, Copy)]
 struct Asker {
+    slot: u32,
     way: Way,
     gateway: Option<usize>,
     began_us: u64,
-}
-
-/// An exchange with a store.
-struct Exchange {
-    arrived_us: u64,
-    done_us: u64,
 }
 
 pub(super) struct Walk<'a> {
@@ -136,10 +144,15 @@ pub(super) struct Walk<'a> {
     stored: Vec<Stored>,
     /// Loads of gateways, by thing.
     flights: Vec<Option<Loaded>>,
-    pub valkey: Counter,
-    pub postgres: Counter,
-    /// Of each gateway, to Valkey and to PostgreSQL.
+    /// Of gateways, by thing: see [`Walk::mark`].
+    marks: Vec<u64>,
+    /// Of Valkey, and of PostgreSQL.
+    pub counters: [Counter; 2],
+    /// Of each gateway, to both.
     links: Vec<[Links; 2]>,
+    outages: Outages,
+    /// Of each isolate, or else of each gateway.
+    gates: Vec<Gates>,
     truth: Truth,
 }
 
@@ -184,6 +197,7 @@ impl<'a> Walk<'a> {
             bodies_bytes: 0,
             is_over: false,
         });
+        let gates = |count| (0..count).map(|_| Gates::of(&setup.settings)).collect();
         let mut observed = Observed::new()?;
         observed.needs = Needs::of(setup.model.limits);
         Ok(Self {
@@ -197,9 +211,14 @@ impl<'a> Walk<'a> {
             isolates: isolates.collect(),
             stored,
             flights: vec![None; plan.things as usize],
-            valkey: Counter::new(&setup.model.valkey),
-            postgres: Counter::new(&setup.model.postgres),
+            marks: vec![0; plan.things as usize],
+            counters: [&setup.model.valkey, &setup.model.postgres].map(Counter::new),
             links: (0..setup.gateways()).map(|_| Default::default()).collect(),
+            gates: match setup.gateways() {
+                0 => gates(plan.slots.len()),
+                gateways => gates(gateways as usize),
+            },
+            outages: Outages::of(&setup.faults),
             truth: Truth::default(),
         })
     }
@@ -217,7 +236,7 @@ impl<'a> Walk<'a> {
             (Effect::Read, Some(kind)) => {
                 let bytes = body_bytes(request);
                 self.read(step, kind, bytes, begun_us)
-            },
+            }
             (Effect::None, _) | (_, None) => Outcome {
                 done_us: begun_us,
                 tier: None,
@@ -293,6 +312,9 @@ impl<'a> Walk<'a> {
             isolate.bodies.clear();
             isolate.bodies_bytes = 0;
             isolate.is_over = false;
+            if self.links.is_empty() && !self.outages.are_none() {
+                self.gates[step.slot as usize] = Gates::of(&self.setup.settings);
+            }
             isolate.l1 = self
                 .setup
                 .l1
@@ -328,7 +350,7 @@ impl<'a> Walk<'a> {
             && loaded.done_us <= now_us
         {
             held.flight = None;
-            if !is_overtaken && loaded.tier.is_some() {
+            if !is_overtaken && loaded.tier.is_some() && !loaded.is_stale {
                 held.copy = Some(loaded.kept);
             }
         }
@@ -359,12 +381,17 @@ impl<'a> Walk<'a> {
             }
         };
         let edge = &self.setup.model.edge;
-        let work_us = match loaded.tier {
-            Some(Tier::L3) => edge.l3_us.draw(&mut self.dice),
-            Some(_) => edge.l2_us.draw(&mut self.dice),
-            None => 0,
+        let (tier, version, times) = match (loaded.tier, copy) {
+            // The truth cannot be asked.
+            (None, Some(copy)) if seen_us / 1000 < copy.stale_until_ms => {
+                (Some(Tier::L1), copy.version, Some(&edge.l1_us))
+            }
+            (Some(Tier::L3), _) => (loaded.tier, loaded.kept.version, Some(&edge.l3_us)),
+            (Some(_), _) => (loaded.tier, loaded.kept.version, Some(&edge.l2_us)),
+            (None, _) => (None, loaded.kept.version, None),
         };
-        self.found(loaded.tier, loaded.kept.version, seen_us + work_us)
+        let work_us = times.map_or(0, |times| times.draw(&mut self.dice));
+        self.found(tier, version, seen_us + work_us)
     }
 
     fn found(&self, tier: Option<Tier>, version: Version, done_us: u64) -> Outcome {
@@ -390,7 +417,11 @@ impl<'a> Walk<'a> {
             is_overtaken: false,
         });
         if held.weight_bytes == 0 && loaded.tier.is_some() {
-            let bytes = if loaded.kept.version.is_there { bytes } else { 0 };
+            let bytes = if loaded.kept.version.is_there {
+                bytes
+            } else {
+                0
+            };
             held.weight_bytes = (ENTRY_BYTES + bytes) as u32;
             isolate.copies_bytes += u64::from(held.weight_bytes);
         }
@@ -414,37 +445,43 @@ impl<'a> Walk<'a> {
         let way = self.way(step);
         let Some(gateway) = self.gateway(step) else {
             let asker = Asker {
+                slot: step.slot,
                 way,
                 gateway: None,
                 began_us: now_us,
             };
-            return self.load_below(step, kind, asker, now_us);
+            return self.load_below(step, kind, asker, (now_us, 0));
         };
         self.subrequests[0] += 1;
         let there_us = now_us + way.draw(&mut self.dice);
         let thing = step.thing as usize;
+        let floor_us = self.held(step).mark_us;
         let loaded = match self.flights[thing] {
-            Some(flight) if flight.done_us > there_us => Loaded {
+            // Another's may know of less.
+            Some(flight) if flight.done_us > there_us && floor_us == 0 => Loaded {
                 done_us: looked_us(there_us, flight.done_us),
                 ..flight
             },
             _ => {
                 let asker = Asker {
+                    slot: step.slot,
                     way: self.setup.model.gateway_way,
                     gateway: Some(gateway),
                     began_us: there_us,
                 };
-                let loaded = self.load_below(step, kind, asker, there_us);
+                let loaded = self.load_below(step, kind, asker, (there_us, floor_us));
                 self.flights[thing] = Some(loaded);
                 loaded
             }
         };
+        if loaded.mark_us > 0 {
+            self.held(step).mark_us = loaded.mark_us;
+        }
         // What the gateway says of it counts from the moment at which it was asked.
         let age_us = loaded.done_us.saturating_sub(loaded.read_us);
-        let ttl_ms = loaded
-            .kept
-            .fresh_until_ms
-            .saturating_sub(loaded.done_us / 1000);
+        let left_ms = |until_ms: u64| until_ms.saturating_sub(loaded.done_us / 1000);
+        let ttl_ms = left_ms(loaded.kept.fresh_until_ms);
+        let stale_ms = left_ms(loaded.kept.stale_until_ms);
         let (now_ms, part) = (now_us / 1000, self.between(REFRESH_FROM));
         Loaded {
             done_us: loaded.done_us + way.draw(&mut self.dice),
@@ -452,15 +489,32 @@ impl<'a> Walk<'a> {
             kept: Kept {
                 refresh_at_ms: now_ms + ttl_ms * part / 100,
                 fresh_until_ms: now_ms + ttl_ms,
+                stale_until_ms: now_ms + stale_ms,
                 ..loaded.kept
             },
             ..loaded
         }
     }
 
-    fn load_below(&mut self, step: Step, kind: Kind, asker: Asker, now_us: u64) -> Loaded {
+    /// Of L2 by its own clock, what a copy of a thing must not be older than here:
+    /// something younger was answered or written that L2 may not know.
+    fn mark(&mut self, step: Step, asker: Asker) -> &mut u64 {
+        match asker.gateway {
+            Some(_) => &mut self.marks[step.thing as usize],
+            None => &mut self.held(step).mark_us,
+        }
+    }
+
+    /// With nothing that L2 read by `floor_us`.
+    fn load_below(
+        &mut self,
+        step: Step,
+        kind: Kind,
+        asker: Asker,
+        (now_us, floor_us): (u64, u64),
+    ) -> Loaded {
         if kind.is_of_rows() {
-            self.load_rows(step, kind, asker, now_us)
+            self.load_rows(step, kind, asker, (now_us, floor_us))
         } else {
             self.load_value(step, kind, asker, now_us)
         }
@@ -468,54 +522,70 @@ impl<'a> Walk<'a> {
 
     fn load_value(&mut self, step: Step, kind: Kind, asker: Asker, now_us: u64) -> Loaded {
         let deadline_us = self.setup.settings.valkey_deadline_ms * 1000;
-        let exchange = self.ask_valkey(asker, now_us, 2);
-        if exchange.done_us > now_us + deadline_us {
-            return self.failed(now_us + deadline_us);
-        }
-        let version = self.stored[step.thing as usize].read(exchange.arrived_us);
+        let exchange = self.ask_valkey(asker, now_us, 2, deadline_us);
+        let Some(arrived_us) = exchange.arrived_us.filter(|_| exchange.is_answered) else {
+            return self.failed(exchange.done_us);
+        };
+        let version = self.stored[step.thing as usize].read(arrived_us);
         // By the isolate's clock, as it was told for how long it lives.
         let gone_us = match version.until_us {
             NEVER_US => NEVER_US,
-            until_us => now_us + (until_us - exchange.arrived_us),
+            until_us => now_us + (until_us - arrived_us),
         };
         let kept = self.kept(kind, version, (now_us, now_us, gone_us));
         Loaded {
             done_us: exchange.done_us,
             tier: Some(Tier::L2),
+            is_stale: false,
             kept,
             read_us: now_us,
+            mark_us: 0,
         }
     }
 
-    fn load_rows(&mut self, step: Step, kind: Kind, asker: Asker, now_us: u64) -> Loaded {
+    fn load_rows(
+        &mut self,
+        step: Step,
+        kind: Kind,
+        asker: Asker,
+        (now_us, mut floor_us): (u64, u64),
+    ) -> Loaded {
         let policy = *self.setup.settings.policies.of(kind);
         let thing = step.thing as usize;
         let mut asked_us = now_us;
         let mut waits_left = edge::limits::LEASE_WAITS_MAX;
+        let (mut old, mut heard_us) = (None, NEVER_US);
         let (leased_us, replied_us) = loop {
-            let deadline_us = asked_us + self.copy_deadline_us();
+            let deadline_us = self.copy_deadline_us();
             let refresh_us = policy.max_age_ms * self.between(REFRESH_FROM) * 10;
-            let exchange = self.ask_valkey(asker, asked_us, 1);
-            if exchange.done_us > deadline_us {
-                break (None, deadline_us);
-            }
-            let (copy, lease) = self.stored[thing].read_copy(exchange.arrived_us, refresh_us);
-            let leased_us = (lease == Lease::Granted).then_some(exchange.arrived_us);
+            let exchange = self.ask_valkey(asker, asked_us, 1, deadline_us);
+            let Some(arrived_us) = exchange.arrived_us.filter(|_| exchange.is_answered) else {
+                break (None, exchange.done_us);
+            };
+            let mark_us = self.mark(step, asker);
+            let after_us = floor_us.max(*mark_us);
+            *mark_us = arrived_us.min(*mark_us);
+            (heard_us, floor_us) = (arrived_us, arrived_us.min(floor_us));
+            let (copy, lease) = self.stored[thing].read_copy(arrived_us, refresh_us, after_us);
+            let leased_us = (lease == Lease::Granted).then_some(arrived_us);
             if let Some(copy) = copy {
-                let age_us = exchange.arrived_us - copy.read_us;
+                let age_us = arrived_us - copy.read_us;
+                let times_us = (asked_us.saturating_sub(age_us), asked_us, NEVER_US);
                 if age_us < policy.age_ms_max(!copy.version.is_there) * 1000 {
                     if let Some(leased_us) = leased_us {
                         self.refill(step, asker, leased_us, exchange.done_us);
                     }
-                    let read_us = asked_us.saturating_sub(age_us);
-                    let kept = self.kept(kind, copy.version, (read_us, asked_us, NEVER_US));
+                    let kept = self.kept(kind, copy.version, times_us);
                     return Loaded {
                         done_us: exchange.done_us,
                         tier: Some(Tier::L2),
+                        is_stale: false,
                         kept,
-                        read_us,
+                        read_us: times_us.0,
+                        mark_us: 0,
                     };
                 }
+                old = Some((copy.version, times_us));
             }
             if lease != Lease::NotGranted || waits_left == 0 {
                 break (leased_us, exchange.done_us);
@@ -524,17 +594,38 @@ impl<'a> Walk<'a> {
             asked_us = exchange.done_us + self.between(LEASE_WAIT_US);
         };
         match self.query(step, asker, replied_us) {
-            None => self.failed(asker.began_us + self.setup.settings.postgres_deadline_ms * 1000),
-            Some((version, done_us)) => {
+            // The truth cannot be asked.
+            Err(done_us) => {
+                let old = old.map(|(version, times_us)| self.kept(kind, version, times_us));
+                match old {
+                    Some(kept) if replied_us / 1000 < kept.stale_until_ms => Loaded {
+                        done_us,
+                        tier: Some(Tier::L2),
+                        is_stale: true,
+                        kept,
+                        read_us: replied_us,
+                        mark_us: 0,
+                    },
+                    _ => self.failed(done_us),
+                }
+            }
+            Ok((version, done_us)) => {
                 if let Some(leased_us) = leased_us {
                     self.fill(step, asker, leased_us, version, done_us);
                 }
+                *self.mark(step, asker) = match leased_us {
+                    Some(_) => 0,
+                    None => NEVER_US,
+                };
                 let kept = self.kept(kind, version, (replied_us, replied_us, NEVER_US));
                 Loaded {
                     done_us,
                     tier: Some(Tier::L3),
+                    is_stale: false,
                     kept,
                     read_us: replied_us,
+                    // What this load fills was read at that very time.
+                    mark_us: leased_us.map_or(heard_us, |leased_us| leased_us - 1),
                 }
             }
         }
@@ -546,34 +637,48 @@ impl<'a> Walk<'a> {
             began_us: now_us,
             ..asker
         };
-        if let Some((version, done_us)) = self.query(step, asker, now_us) {
+        if let Ok((version, done_us)) = self.query(step, asker, now_us) {
             self.fill(step, asker, leased_us, version, done_us);
         }
     }
 
     fn fill(&mut self, step: Step, asker: Asker, leased_us: u64, version: Version, now_us: u64) {
-        let exchange = self.ask_valkey(asker, now_us, 1);
-        self.stored[step.thing as usize].fill(leased_us, exchange.arrived_us, version);
+        let deadline_us = self.copy_deadline_us();
+        let exchange = self.ask_valkey(asker, now_us, 1, deadline_us);
+        if let Some(arrived_us) = exchange.arrived_us {
+            self.stored[step.thing as usize].fill(leased_us, arrived_us, version);
+        }
     }
 
-    /// What PostgreSQL has, and when that is known; None: not in time.
-    fn query(&mut self, step: Step, asker: Asker, now_us: u64) -> Option<(Version, u64)> {
-        let exchange = self.ask_postgres(asker, now_us);
-        let deadline_us = asker.began_us + self.setup.settings.postgres_deadline_ms * 1000;
-        let version = self.stored[step.thing as usize].read(exchange.arrived_us);
-        (exchange.done_us <= deadline_us).then_some((version, exchange.done_us))
+    /// What PostgreSQL has, and when that is known.
+    ///
+    /// # Errors
+    /// It does not say in time: when that is clear.
+    fn query(&mut self, step: Step, asker: Asker, now_us: u64) -> Result<(Version, u64), u64> {
+        let room = self.room_at_postgres(asker, now_us)?;
+        let exchange = self.ask_postgres(asker, room);
+        match exchange.arrived_us {
+            Some(arrived_us) if exchange.is_answered => {
+                let version = self.stored[step.thing as usize].read(arrived_us);
+                Ok((version, exchange.done_us))
+            }
+            _ => Err(exchange.done_us),
+        }
     }
 
     fn failed(&self, done_us: u64) -> Loaded {
         Loaded {
             done_us,
             tier: None,
+            is_stale: false,
             kept: Kept {
                 refresh_at_ms: 0,
                 fresh_until_ms: 0,
+                stale_until_ms: 0,
                 version: Version::ABSENT,
             },
             read_us: 0,
+            mark_us: 0,
         }
     }
 
@@ -584,7 +689,7 @@ impl<'a> Walk<'a> {
         version: Version,
         (read_us, asked_us, gone_us): (u64, u64, u64),
     ) -> Kept {
-        let policy: &Policy = self.setup.settings.policies.of(kind);
+        let policy = self.setup.settings.policies.of(kind);
         let times = Times {
             read_at_ms: read_us / 1000,
             asked_at_ms: asked_us / 1000,
@@ -598,6 +703,7 @@ impl<'a> Walk<'a> {
         Kept {
             refresh_at_ms: entry.refresh_at_ms,
             fresh_until_ms: entry.fresh_until_ms,
+            stale_until_ms: entry.stale_until_ms,
             version,
         }
     }
@@ -627,6 +733,7 @@ impl<'a> Walk<'a> {
             None => (way, now_us),
         };
         let asker = Asker {
+            slot: step.slot,
             way: asker_way,
             gateway,
             began_us: there_us,
@@ -669,9 +776,11 @@ impl<'a> Walk<'a> {
         turn: u64,
         now_us: u64,
     ) -> (u64, u16) {
-        let deadline_us = now_us + self.setup.settings.valkey_deadline_ms * 1000;
-        let exchange = self.ask_valkey(asker, now_us, 1);
-        let at_us = exchange.arrived_us;
+        let deadline_us = self.setup.settings.valkey_deadline_ms * 1000;
+        let exchange = self.ask_valkey(asker, now_us, 1, deadline_us);
+        let Some(at_us) = exchange.arrived_us else {
+            return (exchange.done_us, 503);
+        };
         let ttl_s = self.setup.settings.policies.of(kind).ttl_s;
         let until_us = ttl_s.map_or(NEVER_US, |ttl_s| at_us + ttl_s * 1_000_000);
         let stored = &mut self.stored[step.thing as usize];
@@ -704,129 +813,78 @@ impl<'a> Walk<'a> {
             }
         };
         stored.write(version);
-        if exchange.done_us > deadline_us {
-            return (deadline_us, 504);
+        match exchange.is_answered {
+            true => (exchange.done_us, status),
+            false => (exchange.done_us, 504),
         }
-        (exchange.done_us, status)
     }
 
     fn write_rows(&mut self, step: Step, asker: Asker, turn: u64, now_us: u64) -> (u64, u16) {
-        let block = self.ask_valkey(asker, now_us, 1);
-        let told_us = block.done_us.min(now_us + self.copy_deadline_us());
-        let deadline_us = now_us + self.setup.settings.postgres_deadline_ms * 1000;
-        let exchange = self.ask_postgres(asker, told_us);
-        let release = self.ask_valkey(asker, exchange.done_us, 1);
+        // A write that is turned away makes no copy old.
+        let mut room = match self.room_at_postgres(asker, now_us) {
+            Ok(room) => room,
+            Err(failed_us) => return (failed_us, 503),
+        };
+        let deadline_us = self.copy_deadline_us();
+        let block = self.ask_valkey(asker, room.from_us, 1, deadline_us);
+        room.from_us = block.done_us;
+        let exchange = self.ask_postgres(asker, room);
+        let released_us = self.release(asker, exchange.done_us);
+        if released_us.is_none() {
+            *self.mark(step, asker) = NEVER_US;
+        }
+        // Nor does an isolate know when the gateway told L2.
+        if asker.gateway.is_some() {
+            self.held(step).mark_us = NEVER_US;
+        }
         let stored = &mut self.stored[step.thing as usize];
-        stored.invalidate(block.arrived_us, release.arrived_us);
+        if let Some(blocked_us) = block.arrived_us.or(released_us) {
+            stored.invalidate(blocked_us, released_us.unwrap_or(blocked_us));
+        }
+        let Some(at_us) = exchange.arrived_us else {
+            return (exchange.done_us, 503);
+        };
         stored.write(Version {
-            at_us: exchange.arrived_us,
+            at_us,
             turn,
             ..Version::FIRST
         });
-        if exchange.done_us > deadline_us {
-            return (deadline_us, 504);
-        }
-        (exchange.done_us, 200)
-    }
-
-    // ------------------------------------------------------------ the stores
-
-    fn copy_deadline_us(&self) -> u64 {
-        let settings = &self.setup.settings;
-        let deadline_ms = settings
-            .valkey_deadline_ms
-            .min(settings.postgres_deadline_ms / 3);
-        deadline_ms * 1000
-    }
-
-    /// A flight of so many commands.
-    fn ask_valkey(&mut self, asker: Asker, now_us: u64, commands: u64) -> Exchange {
-        let is_kept = asker
-            .gateway
-            .is_some_and(|gateway| self.links[gateway][0].take(now_us));
-        let dice = &mut self.dice;
-        let store = &self.valkey.store;
-        let connects = if is_kept {
-            0
-        } else {
-            store.connect_round_trips
-        };
-        let work_us = store.service_us.draw(dice) + log_in_us(store, is_kept, dice);
-        let mut ways_us = 0;
-        for _ in 0..connects {
-            ways_us += 2 * asker.way.draw(dice);
-        }
-        let there_us = now_us + ways_us + asker.way.draw(dice);
-        let arrived_us = self.valkey.done_us(there_us, work_us);
-        let done_us = arrived_us + asker.way.draw(dice);
-        // HELLO comes with the first commands.
-        self.observed
-            .reached(arrived_us - START_US, commands + u64::from(!is_kept), 0);
-        self.end(asker, (now_us + ways_us, done_us), is_kept, 0);
-        Exchange {
-            arrived_us,
-            done_us,
+        match exchange.is_answered {
+            true => (exchange.done_us, 200),
+            false => (exchange.done_us, 504),
         }
     }
 
-    /// One statement.
-    fn ask_postgres(&mut self, asker: Asker, now_us: u64) -> Exchange {
-        let is_kept = asker
-            .gateway
-            .is_some_and(|gateway| self.links[gateway][1].take(now_us));
-        let dice = &mut self.dice;
-        let store = &self.postgres.store;
-        // Hyperdrive is near, and goes on to the store itself.
-        let is_near = self.setup.mode == Mode::Hyperdrive;
-        let (way, beyond) = match is_near {
-            true => (self.setup.model.hyperdrive_way, Some(asker.way)),
-            false => (asker.way, None),
-        };
-        let connects = match (is_kept, is_near) {
-            (true, _) => 0,
-            (false, true) => 1,
-            (false, false) => store.connect_round_trips,
-        };
-        let work_us = store.service_us.draw(dice) + log_in_us(store, is_kept, dice);
-        let mut ways_us = 0;
-        for _ in 0..connects {
-            ways_us += 2 * way.draw(dice);
-        }
-        let there_us = now_us + ways_us + way.draw(dice);
-        let mut more_us = 0;
-        if !is_kept {
-            for _ in 0..store.log_in_round_trips {
-                more_us += 2 * way.draw(dice);
+    /// Tells L2 of a write, as often as the platform gives time for; when L2 hears.
+    fn release(&mut self, asker: Asker, mut now_us: u64) -> Option<u64> {
+        for pause_ms in INVALIDATION_PAUSES_MS {
+            let exchange = self.insist(asker, now_us + pause_ms * 1000);
+            if exchange.is_answered || self.outages.are_none() {
+                return exchange.arrived_us;
             }
+            now_us = exchange.done_us;
         }
-        if let Some(beyond) = beyond {
-            more_us += 2 * beyond.draw(dice);
-        }
-        let arrived_us = self.postgres.done_us(there_us, work_us) + more_us;
-        let done_us = arrived_us + way.draw(dice);
-        self.observed.reached(arrived_us - START_US, 0, 1);
-        self.end(asker, (now_us + ways_us, done_us), is_kept, 1);
-        Exchange {
-            arrived_us,
-            done_us,
-        }
+        None
     }
 
-    /// The connection is closed, or kept.
-    fn end(&mut self, asker: Asker, (from_us, to_us): (u64, u64), is_kept: bool, store: usize) {
-        if let Some(gateway) = asker.gateway {
-            self.links[gateway][store].give(to_us);
+    // ------------------------------------------------------------ faults
+
+    /// The breakers that are in this one's way.
+    fn gates(&mut self, asker: Asker) -> &mut Gates {
+        &mut self.gates[asker.gateway.unwrap_or(asker.slot as usize)]
+    }
+
+    /// Isolates, gateways and copies of rows are gone; the next request begins anew.
+    pub fn go_cold(&mut self) {
+        for isolate in &mut self.isolates {
+            isolate.is_over = true;
         }
-        if is_kept {
-            return;
-        }
-        self.subrequests[usize::from(asker.gateway.is_some())] += 1;
-        let counter = match store {
-            0 => &mut self.valkey,
-            _ => &mut self.postgres,
-        };
-        let kept_us = asker.gateway.map_or(0, |_| KEPT_US);
-        counter.opened(from_us, to_us + kept_us);
+        self.stored.iter_mut().for_each(Stored::forget_copies);
+        self.flights.fill(None);
+        self.marks.fill(0);
+        self.links.fill_with(Default::default);
+        let settings = &self.setup.settings;
+        self.gates.fill_with(|| Gates::of(settings));
     }
 
     fn between(&mut self, range: (u64, u64)) -> u64 {
@@ -840,9 +898,10 @@ fn is_list(kind: Option<Kind>) -> bool {
 }
 
 fn body_bytes(request: &Request) -> u64 {
-    match request.size_bytes {
-        0 => USUAL_BYTES,
-        bytes => u64::from(bytes),
+    match (request.size_bytes, request.operation.kind()) {
+        (0, Some(Kind::Products)) => PRODUCTS_BYTES,
+        (0, _) => USUAL_BYTES,
+        (bytes, _) => u64::from(bytes),
     }
 }
 
@@ -853,14 +912,6 @@ fn l1_entries(traffic: &Traffic, setup: &Setup) -> u32 {
     let entries = setup.settings.l1_bytes / (mean_bytes + ENTRY_BYTES);
     let most = setup.l1_entries.map_or(entries, u64::from);
     u32::try_from(most).unwrap_or(u32::MAX - 1)
-}
-
-fn log_in_us(store: &model::Store, is_kept: bool, dice: &mut Dice) -> u64 {
-    if is_kept {
-        0
-    } else {
-        store.log_in_us.draw(dice)
-    }
 }
 
 fn between(dice: &mut Dice, (from, to): (u64, u64)) -> u64 {

@@ -1,0 +1,250 @@
+//! Exchanges with the stores: what they cost, and whether they succeed.
+
+use edge::tiers::LOOK_MS;
+use edge::tiers::gate::{Closed, Pass};
+
+use super::super::START_US;
+use super::super::counter::{KEPT_US, Link};
+use super::super::outages::{POSTGRES, VALKEY};
+use super::{Asker, Walk};
+use crate::simulation::setup::Mode;
+
+/// An exchange with a store.
+pub(super) struct Exchange {
+    /// None: it never came there.
+    pub arrived_us: Option<u64>,
+    /// Answered, or given up.
+    pub done_us: u64,
+    pub is_answered: bool,
+}
+
+impl Exchange {
+    fn failed(done_us: u64) -> Self {
+        Self {
+            arrived_us: None,
+            done_us,
+            is_answered: false,
+        }
+    }
+}
+
+/// Nobody is there, or the connection is not any more.
+struct Broken {
+    at_us: u64,
+}
+
+/// Leave to ask a store, and from when on; None: there is no breaker, as no store is
+/// ever away.
+pub(super) struct Room {
+    pass: Option<Pass>,
+    pub from_us: u64,
+}
+
+/// Who has what to do.
+#[derive(Clone, Copy)]
+struct Errand {
+    store: usize,
+    asker: Asker,
+    /// Of Valkey; a statement of PostgreSQL is one.
+    commands: u64,
+    deadline_us: u64,
+}
+
+impl Walk<'_> {
+    pub(super) fn copy_deadline_us(&self) -> u64 {
+        let settings = &self.setup.settings;
+        let deadline_ms = settings
+            .valkey_deadline_ms
+            .min(settings.postgres_deadline_ms / 3);
+        deadline_ms * 1000
+    }
+
+    /// A flight of so many commands, that may take so long.
+    pub(super) fn ask_valkey(
+        &mut self,
+        asker: Asker,
+        now_us: u64,
+        commands: u64,
+        for_us: u64,
+    ) -> Exchange {
+        let errand = Errand {
+            store: VALKEY,
+            asker,
+            commands,
+            deadline_us: now_us + for_us,
+        };
+        match self.room(errand, now_us) {
+            Ok(room) => self.exchange(errand, room),
+            Err(failed_us) => Exchange::failed(failed_us),
+        }
+    }
+
+    /// The same, whether or not Valkey has been there lately.
+    pub(super) fn insist(&mut self, asker: Asker, now_us: u64) -> Exchange {
+        let errand = Errand {
+            store: VALKEY,
+            asker,
+            commands: 1,
+            deadline_us: now_us + self.copy_deadline_us(),
+        };
+        let has_breaker = !self.outages.are_none();
+        let room = Room {
+            pass: has_breaker.then(|| self.gates(asker).probe(VALKEY, now_us)),
+            from_us: now_us,
+        };
+        self.exchange(errand, room)
+    }
+
+    /// # Errors
+    /// There is none in time: when that is clear.
+    pub(super) fn room_at_postgres(&mut self, asker: Asker, now_us: u64) -> Result<Room, u64> {
+        self.room(self.statement(asker), now_us)
+    }
+
+    /// One statement.
+    pub(super) fn ask_postgres(&mut self, asker: Asker, room: Room) -> Exchange {
+        self.exchange(self.statement(asker), room)
+    }
+
+    fn statement(&self, asker: Asker) -> Errand {
+        let deadline_ms = self.setup.settings.postgres_deadline_ms;
+        Errand {
+            store: POSTGRES,
+            asker,
+            commands: 0,
+            deadline_us: asker.began_us + deadline_ms * 1000,
+        }
+    }
+
+    /// At PostgreSQL one waits for it, as long as there is time.
+    fn room(&mut self, errand: Errand, mut now_us: u64) -> Result<Room, u64> {
+        let mut pause_ms = LOOK_MS.0;
+        let pass = loop {
+            if self.outages.are_none() {
+                break None;
+            }
+            match self.gates(errand.asker).enter(errand.store, now_us) {
+                Ok(pass) => break Some(pass),
+                Err(Closed::Full) if errand.store == POSTGRES && now_us < errand.deadline_us => {
+                    now_us += pause_ms * 1000;
+                    pause_ms = (pause_ms * 2).min(LOOK_MS.1);
+                }
+                Err(_) => return Err(now_us),
+            }
+        };
+        Ok(Room {
+            pass,
+            from_us: now_us,
+        })
+    }
+
+    fn exchange(&mut self, errand: Errand, room: Room) -> Exchange {
+        let exchange = self.reach(errand, room.from_us);
+        if let Some(pass) = room.pass {
+            let (done_us, is_good) = (exchange.done_us, exchange.is_answered);
+            self.gates(errand.asker)
+                .leave(errand.store, pass, done_us, is_good);
+        }
+        exchange
+    }
+
+    /// Over a connection that was kept, or else over a new one.
+    fn reach(&mut self, errand: Errand, now_us: u64) -> Exchange {
+        let gateway = errand.asker.gateway;
+        let kept = gateway.and_then(|gateway| self.links[gateway][errand.store].take(now_us));
+        let exchange = match self.over(errand, now_us, kept) {
+            // That it is broken is learned only there.
+            Err(Broken { at_us }) if kept.is_some() => self.over(errand, at_us, None),
+            exchange => exchange,
+        };
+        exchange.unwrap_or_else(|Broken { at_us }| Exchange::failed(at_us.min(errand.deadline_us)))
+    }
+
+    /// Over one that was used last at that time, or else over a new one.
+    fn over(
+        &mut self,
+        errand: Errand,
+        now_us: u64,
+        kept_us: Option<u64>,
+    ) -> Result<Exchange, Broken> {
+        let Errand {
+            store,
+            asker,
+            commands,
+            deadline_us,
+        } = errand;
+        let dice = &mut self.dice;
+        let costs = &self.counters[store].store;
+        let is_postgres = store == POSTGRES;
+        // Hyperdrive is near, and goes on to the store itself.
+        let is_near = is_postgres && self.setup.mode == Mode::Hyperdrive;
+        let (way, beyond) = match is_near {
+            true => (self.setup.model.hyperdrive_way, Some(asker.way)),
+            false => (asker.way, None),
+        };
+        let connects = match (kept_us, is_near) {
+            (Some(_), _) => 0,
+            (None, true) => 1,
+            (None, false) => costs.connect_round_trips,
+        };
+        let work_us = costs.service_us.draw(dice)
+            + match kept_us {
+                Some(_) => 0,
+                None => costs.log_in_us.draw(dice),
+            };
+        let mut ways_us = 0;
+        for _ in 0..connects {
+            ways_us += 2 * way.draw(dice);
+        }
+        let from_us = now_us + ways_us;
+        let there_us = from_us + way.draw(dice);
+        let mut more_us = 0;
+        if is_postgres && kept_us.is_none() {
+            for _ in 0..costs.log_in_round_trips {
+                more_us += 2 * way.draw(dice);
+            }
+        }
+        if let Some(beyond) = beyond {
+            more_us += 2 * beyond.draw(dice);
+        }
+        if kept_us.is_none() {
+            self.subrequests[usize::from(asker.gateway.is_some())] += 1;
+            if self.outages.refuse(store, now_us) {
+                return Err(Broken { at_us: from_us });
+            }
+        }
+        let arrived_us = self.counters[store].done_us(there_us, work_us) + more_us;
+        let done_us = arrived_us + way.draw(&mut self.dice);
+        let is_broken = self
+            .outages
+            .broke(store, kept_us.unwrap_or(from_us), arrived_us);
+        if kept_us.is_none() {
+            let kept_us = match asker.gateway {
+                Some(_) if !is_broken => KEPT_US,
+                _ => 0,
+            };
+            self.counters[store].opened(from_us, done_us + kept_us);
+        }
+        if is_broken {
+            return Err(Broken { at_us: arrived_us });
+        }
+        if let Some(gateway) = asker.gateway {
+            self.links[gateway][store].give(Link {
+                used_us: arrived_us,
+                free_us: done_us,
+            });
+        }
+        // HELLO comes with the first commands.
+        let (commands, statements) = match is_postgres {
+            true => (0, 1),
+            false => (commands + u64::from(kept_us.is_none()), 0),
+        };
+        self.observed
+            .reached(arrived_us - START_US, commands, statements);
+        Ok(Exchange {
+            arrived_us: Some(arrived_us),
+            done_us: done_us.min(deadline_us),
+            is_answered: done_us <= deadline_us,
+        })
+    }
+}
