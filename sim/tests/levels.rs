@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use anyhow::Result;
-use sim::caches::{Policy, Requests};
+use sim::caches::{Policy, Requests, clairvoyant};
 use sim::model::{self, Model, Times, Way};
 use sim::operation::Operation;
 use sim::report::{Report, Row};
@@ -106,6 +106,7 @@ fn differences(full: &Report, fast: &Report) -> Vec<String> {
 fn an_l1_in_the_simulation_hits_as_often_as_the_bare_cache() -> Result<()> {
     let keys = trace::excerpt()?;
     let all = Requests::of_trace(&keys)?;
+    let next_uses = clairvoyant::next_uses(&all.ids, all.distinct);
     let mut traffic = Traffic::default();
     for request in &keys {
         let key = traffic.keys.number(&request.key.to_string());
@@ -131,9 +132,6 @@ fn an_l1_in_the_simulation_hits_as_often_as_the_bare_cache() -> Result<()> {
     };
     model.valkey = nothing;
     for policy in Policy::ALL {
-        if policy == Policy::Clairvoyant {
-            continue;
-        }
         let setup = Setup::with_model(
             Arguments {
                 level: Level::Fast,
@@ -144,7 +142,7 @@ fn an_l1_in_the_simulation_hits_as_often_as_the_bare_cache() -> Result<()> {
             model.clone(),
         )?;
         let report = simulation::replay(traffic.clone(), setup)?;
-        let bare = policy.hits(300, &all, &[]);
+        let bare = policy.hits(300, &all, &next_uses);
         assert_eq!(report.rows[0].l1, bare, "{}", policy.name());
     }
     Ok(())

@@ -29,10 +29,7 @@ pub fn next_uses(ids: &[Id], distinct: u32) -> Vec<u32> {
 pub struct Clairvoyant<'a> {
     next_uses: &'a [u32],
     now: u32,
-    needed: Moments,
-    /// In the cache, though never needed again.
-    dead: u32,
-    free: u32,
+    foresight: Foresight,
 }
 
 impl<'a> Clairvoyant<'a> {
@@ -40,9 +37,7 @@ impl<'a> Clairvoyant<'a> {
         Self {
             next_uses,
             now: 0,
-            needed: Moments::before(next_uses.len()),
-            dead: 0,
-            free: capacity,
+            foresight: Foresight::new(capacity, next_uses.len()),
         }
     }
 }
@@ -52,8 +47,34 @@ impl Cache for Clairvoyant<'_> {
         let Some(&next) = self.next_uses.get(self.now as usize) else {
             return false;
         };
-        let is_hit = self.needed.remove(self.now);
         self.now += 1;
+        self.foresight.access(self.now - 1, next)
+    }
+}
+
+/// The optimum for requests that say their own moment and the next one for the same
+/// thing, in the order of [`next_uses`] or nearly.
+#[derive(Debug, Clone)]
+pub struct Foresight {
+    needed: Moments,
+    /// In the cache, though never needed again.
+    dead: u32,
+    free: u32,
+}
+
+impl Foresight {
+    /// Of so many requests.
+    pub fn new(capacity: u32, requests: usize) -> Self {
+        Self {
+            needed: Moments::before(requests),
+            dead: 0,
+            free: capacity,
+        }
+    }
+
+    /// Whether the thing was there, which is needed now and then.
+    pub fn access(&mut self, now: u32, next: u32) -> bool {
+        let is_hit = self.needed.remove(now);
         if is_hit {
         } else if self.free > 0 {
             self.free -= 1;

@@ -24,7 +24,7 @@ mod s3_fifo;
 mod sieve;
 mod unbounded;
 
-pub use clairvoyant::Clairvoyant;
+pub use clairvoyant::{Clairvoyant, Foresight};
 pub use edge_l1::{ENTRY_BYTES, EdgeL1};
 pub use libraries::{MiniMoka, Moka, QuickCache};
 pub use lru::Lru;

@@ -23,8 +23,7 @@ pub enum Policy {
     /// With L1_POLICY=moka
     #[value(name = "edge-moka")]
     EdgeL1Moka,
-    /// Knows the future: only for traces of keys
-    #[value(skip)]
+    /// The optimum: knows what each isolate will be asked for
     Clairvoyant,
     Unbounded,
 }

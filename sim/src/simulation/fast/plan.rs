@@ -6,9 +6,20 @@ use std::collections::HashMap;
 use rustc_hash::FxBuildHasher;
 
 use super::super::routing::{self, Slot};
+use crate::caches::clairvoyant::next_uses;
 use crate::model::Model;
+use crate::operation::Effect;
 use crate::traffic::visits::visits;
 use crate::traffic::{Thing, Traffic};
+
+/// What a clairvoyant isolate knows of a read.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Foreseen {
+    /// Its place among the reads of its slot, and that of the next one of the same
+    /// thing there.
+    pub now: u32,
+    pub next: u32,
+}
 
 pub(super) struct Plan {
     /// For each request.
@@ -76,6 +87,37 @@ impl Plan {
             things_of_slot,
             things: things.len() as u32,
         }
+    }
+
+    /// For each request, as if all came in the order of the traffic: those of a flow
+    /// can come later. And how many reads each slot has.
+    pub fn foreseen(&self, traffic: &Traffic) -> (Vec<Foreseen>, Vec<u32>) {
+        let mut reads: Vec<Vec<u32>> = vec![Vec::new(); self.slots.len()];
+        let mut foreseen = vec![Foreseen::default(); self.steps.len()];
+        let all = self.steps.iter().zip(&traffic.requests);
+        for ((step, request), foreseen) in all.zip(&mut foreseen) {
+            if request.operation.effect() == Effect::Read {
+                let reads = &mut reads[step.slot as usize];
+                foreseen.now = reads.len() as u32;
+                reads.push(step.local);
+            }
+        }
+        let nexts: Vec<Vec<u32>> = reads
+            .iter()
+            .zip(&self.things_of_slot)
+            .map(|(reads, things)| next_uses(reads, *things))
+            .collect();
+        for ((step, request), foreseen) in
+            self.steps.iter().zip(&traffic.requests).zip(&mut foreseen)
+        {
+            if request.operation.effect() == Effect::Read {
+                foreseen.next = nexts[step.slot as usize][foreseen.now as usize];
+            }
+        }
+        (
+            foreseen,
+            reads.iter().map(|reads| reads.len() as u32).collect(),
+        )
     }
 
     pub fn next(&self, index: u32) -> Option<u32> {

@@ -20,10 +20,10 @@ use super::super::truth::Truth;
 use super::START_US;
 use super::counter::{Counter, Links};
 use super::outages::{Gates, Outages};
-use super::plan::{Plan, Step};
+use super::plan::{Foreseen, Plan, Step};
 use super::stored::{Lease, NEVER_US, Stored, Version};
 use crate::cache_status::Tier;
-use crate::caches::Cache;
+use crate::caches::{Cache, Foresight, Policy};
 use crate::dice::Dice;
 use crate::model::Way;
 use crate::operation::Effect;
@@ -95,8 +95,8 @@ struct Isolate {
     asked_us: u64,
     busy_until_us: u64,
     held: Vec<Held>,
-    /// What decides which copies stay.
-    l1: Option<Box<dyn Cache>>,
+    /// What decides which copies stay; None: all do.
+    l1: Option<L1>,
     /// What its copies would weigh if all stayed.
     copies_bytes: u64,
     /// Bodies of the requests in it, by when these are done.
@@ -104,6 +104,21 @@ struct Isolate {
     bodies_bytes: u64,
     /// It held more than it may.
     is_over: bool,
+}
+
+enum L1 {
+    Cache(Box<dyn Cache>),
+    Clairvoyant(Foresight),
+}
+
+impl L1 {
+    /// Whether the thing was there.
+    fn access(&mut self, local: u32, foreseen: Foreseen) -> bool {
+        match self {
+            Self::Cache(cache) => cache.access(local),
+            Self::Clairvoyant(foresight) => foresight.access(foreseen.now, foreseen.next),
+        }
+    }
 }
 
 impl Isolate {
@@ -134,6 +149,8 @@ pub(super) struct Walk<'a> {
     traffic: &'a Traffic,
     setup: &'a Setup,
     plan: &'a Plan,
+    /// Of each request, and how many reads each slot has: where L1 knows them.
+    foreseen: Option<(Vec<Foreseen>, Vec<u32>)>,
     /// For how many copies an isolate has room.
     l1_entries: u32,
     dice: Dice,
@@ -204,6 +221,7 @@ impl<'a> Walk<'a> {
             traffic,
             setup,
             plan,
+            foreseen: (setup.l1 == Policy::Clairvoyant).then(|| plan.foreseen(traffic)),
             l1_entries: l1_entries(traffic, setup),
             dice: Dice::seeded(setup.seed),
             observed,
@@ -235,7 +253,9 @@ impl<'a> Walk<'a> {
         let outcome = match (effect, request.operation.kind()) {
             (Effect::Read, Some(kind)) => {
                 let bytes = body_bytes(request);
-                self.read(step, kind, bytes, begun_us)
+                let foreseen = self.foreseen.as_ref();
+                let foreseen = foreseen.map_or_else(Foreseen::default, |(all, _)| all[index]);
+                self.read(step, kind, (bytes, foreseen), begun_us)
             }
             (Effect::None, _) | (_, None) => Outcome {
                 done_us: begun_us,
@@ -315,10 +335,17 @@ impl<'a> Walk<'a> {
             if self.links.is_empty() && !self.outages.are_none() {
                 self.gates[step.slot as usize] = Gates::of(&self.setup.settings);
             }
-            isolate.l1 = self
-                .setup
-                .l1
-                .cache(self.l1_entries, isolate.held.len() as u32);
+            let entries = self.l1_entries;
+            isolate.l1 = match &self.foreseen {
+                Some((_, reads)) => {
+                    let reads = reads[step.slot as usize] as usize;
+                    Some(L1::Clairvoyant(Foresight::new(entries, reads)))
+                }
+                None => {
+                    let things = isolate.held.len() as u32;
+                    self.setup.l1.cache(entries, things).map(L1::Cache)
+                }
+            };
             busy_us += edge.start_us.least();
             work_us += edge.start_us.draw(&mut self.dice);
         }
@@ -340,7 +367,13 @@ impl<'a> Walk<'a> {
         held
     }
 
-    fn read(&mut self, step: Step, kind: Kind, bytes: u64, now_us: u64) -> Outcome {
+    fn read(
+        &mut self,
+        step: Step,
+        kind: Kind,
+        (bytes, foreseen): (u64, Foreseen),
+        now_us: u64,
+    ) -> Outcome {
         let now_ms = now_us / 1000;
         let held = self.held(step);
         if let Some(Flight {
@@ -355,7 +388,7 @@ impl<'a> Walk<'a> {
             }
         }
         let isolate = &mut self.isolates[step.slot as usize];
-        let stays = |l1: &mut Box<dyn Cache>| l1.access(step.local);
+        let stays = |l1: &mut L1| l1.access(step.local, foreseen);
         let stays = isolate.l1.as_mut().is_none_or(stays);
         let held = &mut isolate.held[step.local as usize];
         if !stays {
