@@ -5,9 +5,14 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sim::certificate;
 use sim::load::Edge;
 use sim::operation::{Effect, Operation};
 use sim::record::proxy::{self, Recorder};
@@ -16,9 +21,11 @@ use sim::traffic::call::Call;
 use sim::traffic::path::replace_ids;
 use sim::traffic::synth::Shop;
 use sim::traffic::{Request, Traffic, ndjson};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
+use tokio_rustls::TlsAcceptor;
 
 const KEY: &str = "a key of the tests";
 const ENOUGH: usize = 300;
@@ -187,4 +194,122 @@ async fn a_server_that_is_not_there_is_said_and_recorded_all_the_same() -> Resul
     let (written, _) = proxy::record(front, nobody, recorder, end).await?;
     assert_eq!(written, 1);
     Ok(())
+}
+
+/// TLS before a server that has none; what was said first on each connection.
+async fn with_tls(
+    listener: TcpListener,
+    to: std::net::SocketAddr,
+    made: &certificate::Certificate,
+) -> Result<Arc<Mutex<Vec<String>>>> {
+    let chain = vec![CertificateDer::from_pem_slice(made.certificate.as_bytes())?];
+    let key = PrivateKeyDer::from_pem_slice(made.key.as_bytes())?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&said);
+    tokio::task::spawn_local(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, heard) = (acceptor.clone(), Arc::clone(&heard));
+            tokio::task::spawn_local(async move {
+                // Who does not trust us goes away.
+                let Ok(mut client) = acceptor.accept(stream).await else {
+                    return anyhow::Ok(());
+                };
+                let mut first = vec![0; 16 * 1024];
+                let count = client.read(&mut first).await?;
+                first.truncate(count);
+                let text = String::from_utf8_lossy(&first).into_owned();
+                heard.lock().unwrap().push(text);
+                let mut server = TcpStream::connect(to).await?;
+                server.write_all(&first).await?;
+                copy_bidirectional(&mut client, &mut server).await?;
+                Ok(())
+            });
+        }
+    });
+    Ok(said)
+}
+
+/// The command itself, before a server whose root a file names; where it listens.
+fn proxy_to(url: &str, roots: &Path, output: &Path) -> Result<(Killed, String)> {
+    let proxy = Command::new(env!("CARGO_BIN_EXE_sim"))
+        .args([
+            "record",
+            "--proxy",
+            "--listen",
+            "127.0.0.1:0",
+            "--to",
+            url,
+            "-o",
+        ])
+        .arg(output)
+        .env("SSL_CERT_FILE", roots)
+        .env("TRACE_KEY", KEY)
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut proxy = Killed(proxy);
+    let stderr = proxy.0.stderr.take().context("it has a stderr")?;
+    let mut line = String::new();
+    BufReader::new(stderr).read_line(&mut line)?;
+    let from = line
+        .split(" from ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next());
+    let from = from
+        .with_context(|| format!("no address in {line:?}"))?
+        .to_owned();
+    Ok((proxy, from))
+}
+
+#[tokio::test]
+async fn a_server_with_tls_is_recorded_when_its_certificate_is_good() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file = |name: &str| directory.path().join(name);
+    let made = certificate::make(vec!["localhost".to_owned(), "127.0.0.1".to_owned()], false)?;
+    let other = certificate::make(vec!["localhost".to_owned()], false)?;
+    std::fs::write(file("root.pem"), &made.authority)?;
+    std::fs::write(file("other.pem"), &other.authority)?;
+    let work = async {
+        let behind = TcpListener::bind("127.0.0.1:0").await?;
+        let to = behind.local_addr()?;
+        tokio::task::spawn_local(async move { edge::host::native::serve(behind, &|_| None).await });
+        let front = TcpListener::bind("127.0.0.1:0").await?;
+        let port = front.local_addr()?.port();
+        let said = with_tls(front, to, &made).await?;
+        let directly = Edge::at(&format!("http://{to}"));
+        let call = Call::get("/api/vultr/valkey/session/s1");
+        let expected = directly.send(&call).await?;
+        for host in ["localhost", "127.0.0.1"] {
+            let url = format!("https://{host}:{port}");
+            let output = file(&format!("{host}.ndjson"));
+            let (mut proxy, from) = proxy_to(&url, &file("root.pem"), &output)?;
+            let through = Edge::at(&from);
+            for _ in 0..3 {
+                let answer = through.send(&call).await?;
+                assert_eq!(answer.status, expected.status, "{host}");
+                assert_eq!(answer.body, expected.body, "{host}");
+            }
+            // By its own name, by which it tells its sites apart.
+            let asked = said.lock().unwrap().pop().context("it was not asked")?;
+            let host = format!("host: {host}:{port}\r\n");
+            assert!(asked.to_ascii_lowercase().contains(&host), "{asked}");
+            let pid = rustix::process::Pid::from_child(&proxy.0);
+            rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
+            assert!(proxy.0.wait()?.success());
+            assert_eq!(ndjson::open(&output)?.requests.len(), 3);
+        }
+        let url = format!("https://localhost:{port}");
+        let (_proxy, from) = proxy_to(&url, &file("other.pem"), &file("none.ndjson"))?;
+        let answer = Edge::at(&from).send(&call).await?;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        assert_eq!(answer.status, 502);
+        assert!(text.contains("certificate"), "{text}");
+        anyhow::Ok(())
+    };
+    LocalSet::new().run_until(work).await
 }
