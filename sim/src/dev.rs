@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::time::sleep;
 
+use crate::load::fill::{self, Needed};
 use crate::report::{Row, table};
 use crate::stores::{Data, Place, Stores};
 use crate::traffic::mapped;
@@ -164,7 +165,7 @@ pub async fn replay_sample(edge: &load::Edge, load: Load) -> Result<()> {
     steps::step(
         "The stores are filled for the replay",
         why,
-        load::fill::fill(edge, &traffic, FILLED_TTL_S),
+        fill::fill(edge, Needed::of(&traffic, FILLED_TTL_S)),
     )
     .await?;
     let outcome = load::closed::run(edge, traffic, load.connections).await?;

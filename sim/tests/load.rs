@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
+use sim::dev;
+use sim::load::fill::{Needed, fill};
 use sim::load::open::{self, Counts, Plan};
 use sim::load::outcome::Keeping;
 use sim::load::schedule::{Arrivals, Limits, Pace};
@@ -15,11 +17,14 @@ use sim::load::target::Target;
 use sim::load::{Edge, closed};
 use sim::operation::Operation;
 use sim::report::{Report, Row};
+use sim::sample;
+use sim::stores::{Data, Stores};
+use sim::traffic::call::Call;
 use sim::traffic::{Request, Traffic};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
-use tokio::task::spawn_blocking;
+use tokio::task::{LocalSet, spawn_blocking};
 use tokio::time::sleep;
 
 /// A server in front of one worker, which needs a while for each request, as
@@ -290,4 +295,63 @@ async fn the_command_prints_a_report_and_holds_it_against_another() -> Result<()
     let strict = run(&["--compare", name, "--strict"]).await?;
     assert!(strict.status.success());
     Ok(())
+}
+
+/// What rows have, but for the time at which they were changed.
+fn fields(body: &[u8]) -> Result<serde_json::Value> {
+    let mut fields: serde_json::Value = serde_json::from_slice(body)?;
+    if let Some(fields) = fields.as_object_mut() {
+        fields.remove("updated_at");
+    }
+    Ok(fields)
+}
+
+#[tokio::test]
+async fn rows_that_the_traffic_reads_are_made_and_those_that_are_there_stay() -> Result<()> {
+    let stores = Stores::start(&Data::ThrowAway).await?;
+    dev::furnish(&stores).await?;
+    let known = sample::user_id(7_u32);
+    let mut traffic = Traffic::default();
+    for (operation, key) in [
+        (Operation::Profile, "somebody"),
+        (Operation::Profile, known.as_str()),
+        (Operation::Orders, "one who looks"),
+        (Operation::CreateOrder, "one who buys"),
+        (Operation::CreateReturn, "one who returns"),
+        (Operation::Session, "s"),
+    ] {
+        let key = traffic.keys.number(key);
+        traffic.push(Request::new(0, operation, key));
+    }
+    let urls = [stores.database_url(), stores.valkey_url()].map(ToOwned::to_owned);
+    let work = async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let edge = Edge::at(&format!("http://{}", listener.local_addr()?));
+        tokio::task::spawn_local(async move {
+            let lookup = |name: &str| match name {
+                "DATABASE_URL" => urls.first().cloned(),
+                "VALKEY_URL" => urls.last().cloned(),
+                "POSTGRES_DEADLINE_MS" | "VALKEY_DEADLINE_MS" => Some("5000".to_owned()),
+                _ => None,
+            };
+            edge::host::native::serve(listener, &lookup).await
+        });
+        let profile = Call::of(&traffic, traffic.requests.get(1).context("it has one")?, 0);
+        let before = edge.send(&profile).await?;
+        let needed = Needed::of(&traffic, 60);
+        assert_eq!((needed.keys, needed.users), (1, 5));
+        fill(&edge, needed).await?;
+        assert_eq!(
+            fields(&edge.send(&profile).await?.body)?,
+            fields(&before.body)?
+        );
+        for request in &traffic.requests {
+            let call = Call::of(&traffic, request, 0);
+            let answer = edge.send(&call).await?;
+            let text = String::from_utf8_lossy(&answer.body);
+            ensure!(answer.status.is_success(), "{}: {text}", call.target);
+        }
+        anyhow::Ok(())
+    };
+    LocalSet::new().run_until(work).await
 }

@@ -13,10 +13,11 @@ use indicatif::ProgressBar;
 use tokio::time::sleep_until;
 
 use super::fit::Measured;
+use crate::load::Edge;
+use crate::load::fill::{Needed, fill};
 use crate::load::open::{self, Counts, Plan};
 use crate::load::schedule::{Arrivals, Limits, Pace};
 use crate::load::target::Target;
-use crate::load::{Edge, fill};
 use crate::operation::Operation;
 use crate::report::Row;
 use crate::steps;
@@ -86,7 +87,7 @@ pub async fn measure(target: &Arc<Target>, samples: usize, rate: u32) -> Result<
     // Of each turn: those for L2, and before them the few for L1.
     let reads = bench.of(&READS, "read", WARM + turns * (READS.len() + turn));
     let edge = Edge::at(target.url());
-    fill::fill(&edge, &reads, FILLED_TTL_S)
+    fill(&edge, Needed::of(&reads, FILLED_TTL_S))
         .await
         .context("the cases cannot be set up")?;
     let of_turn = READS.len() + CASES * turn + turn.div_ceil(ROWS_PART);

@@ -10,18 +10,19 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 
+use super::Edge;
 use super::compare::{Comparison, Tolerance, compare};
+use super::fill::{Needed, fill};
 use super::open::{self, Plan};
 use super::outcome::{self, Keeping};
 use super::schedule::{Arrivals, Limits, Pace, Schedule};
 use super::target::Target;
-use super::{Edge, fill};
 use crate::operation::Effect;
 use crate::report::Report;
 use crate::steps;
 use crate::trace::Format;
 use crate::traffic::visits::visits;
-use crate::traffic::{self, Traffic, call};
+use crate::traffic::{self, Traffic};
 
 /// What is stored outlives the load by so much.
 const FILLED_TTL_SPARE_S: u64 = 600;
@@ -55,7 +56,10 @@ pub struct Options {
     /// Connections to each edge; what finds none free waits, and the wait counts
     #[arg(long, default_value_t = 256)]
     pub connections: usize,
-    /// Store what the traffic reads before it begins [default for an edge on this machine]
+    /// Store what the traffic reads before it begins [default for an edge on this machine]:
+    /// values in Valkey for a while, and users of PostgreSQL where they are missing, who
+    /// stay; its products, and the order that returns are for, have to be there, as the
+    /// API cannot make them (`sim stores`, `make run` do)
     #[arg(long, overrides_with = "no_fill")]
     pub fill: bool,
     /// Store nothing beforehand [default for any other edge]
@@ -227,21 +231,24 @@ fn leave_out_what_is_not_sent(traffic: &mut Traffic, pace: Pace, limits: Limits)
 
 /// Fills, and says so beforehand: it is somebody's Valkey.
 async fn store(target: &Arc<Target>, traffic: &Traffic, ttl_s: u64) -> Result<()> {
-    let keys = fill::keys(&call::stored(traffic));
-    if keys == 0 {
+    let minutes = ttl_s.div_ceil(60);
+    let ttl_s = u32::try_from(ttl_s).unwrap_or(u32::MAX);
+    let needed = Needed::of(traffic, ttl_s);
+    if needed.keys + needed.users == 0 {
         return Ok(());
     }
     eprintln!(
-        "Storing {keys} keys that the traffic reads through {}, for {} minutes (--no-fill: nothing).",
+        "Storing what the traffic reads through {}: {} keys for {minutes} minutes, and {} users where \
+         they are missing, who stay (--no-fill: nothing).",
         target.url(),
-        ttl_s.div_ceil(60),
+        needed.keys,
+        needed.users,
     );
     let edge = Edge::at(target.url());
-    let ttl_s = u32::try_from(ttl_s).unwrap_or(u32::MAX);
     steps::step(
         "The stores are filled",
         "5 s of it let the edge's own copies grow old, or L1 would look too good",
-        fill::fill(&edge, traffic, ttl_s),
+        fill(&edge, needed),
     )
     .await?;
     Ok(())

@@ -247,6 +247,37 @@ pub fn stored(traffic: &Traffic) -> Vec<Stored<'_>> {
         .collect()
 }
 
+/// The users that must be there: whose rows are read before they are written, and
+/// who orders or returns something. In the order of the first requests.
+pub fn users(traffic: &Traffic) -> Vec<&str> {
+    let was_there: HashSet<&str> = stored(traffic)
+        .iter()
+        .filter(|thing| matches!(thing.kind, Kind::Profile | Kind::Orders | Kind::Returns))
+        .map(|thing| thing.key)
+        .collect();
+    let mut seen = HashSet::new();
+    let keys = traffic.requests.iter().filter_map(|request| {
+        let key = traffic.key(request);
+        let must_be = match request.operation {
+            Operation::CreateOrder | Operation::CreateReturn => true,
+            Operation::Profile | Operation::Orders | Operation::Returns => was_there.contains(key),
+            _ => false,
+        };
+        // A query is nobody.
+        (must_be && !key.contains('=') && seen.insert(key)).then_some(key)
+    });
+    keys.collect()
+}
+
+/// Makes a user where there is none; of one that is there all fields stay.
+pub fn make_user(user: &str) -> Call {
+    Call {
+        method: Method::Post,
+        target: path::write(Operation::SaveProfile, user),
+        body: Some("{}".to_owned()),
+    }
+}
+
 /// Calls that store it, for as long as `ttl_s`. Rows are left to PostgreSQL.
 pub fn fill(stored: &[Stored], ttl_s: u32) -> Vec<Call> {
     let sets: Vec<Value> = stored
@@ -344,6 +375,7 @@ mod tests {
                 (Kind::Profile, "a")
             ]
         );
+        assert_eq!(users(&traffic), ["a"]);
         let calls = fill(&stored, 60);
         let body = calls[0].body.as_deref().unwrap_or_default();
         assert!(calls.len() == 1 && body.contains("session:a") && body.contains("preferences:b"));
