@@ -226,6 +226,12 @@ enum Command {
         json: bool,
     },
     /// Measure a running edge and its stores, and write the model that simulations take for them
+    ///
+    /// Measured: the way to the stores, their work, log-ins and connections, how much
+    /// PostgreSQL does at once, and what the edge adds to each kind of request. What one
+    /// edge cannot show keeps its default, to be changed in the file: how long a new
+    /// isolate takes (edge.start_us), other places and their isolates, the way to
+    /// Hyperdrive (hyperdrive_way), and the platform's limits.
     Calibrate {
         #[command(flatten)]
         options: calibrate::Options,

@@ -67,6 +67,14 @@ async fn a_calibration_makes_a_model_of_real_stores() -> Result<()> {
     assert_eq!(model.postgres.log_in_round_trips, 2);
     assert_eq!(model.valkey.connect_round_trips, 1);
     assert_eq!(model.valkey.log_in_round_trips, 0);
+    // Those that it was started with, less three; and no more at once than there are cores.
+    assert_eq!(model.postgres.connections_max, 197);
+    let cores = std::thread::available_parallelism()?.get() as u32;
+    assert!((1..=cores + 1).contains(&model.postgres.workers));
+    assert_eq!(
+        (model.valkey.workers, model.valkey.connections_max),
+        (1, 10_000)
+    );
     // A new process for each connection is more than an answer from memory.
     assert!(p50(&model.postgres.log_in_us) > p50(&model.valkey.service_us));
     assert!(p50(&model.edge.floor_us) > 0);

@@ -155,8 +155,8 @@ fn assemble(cases: &Cases, stores: &Stores) -> Calibration {
     model.edge.write_us = added("write to Valkey", &cases.write, fit::Flights::Valkey);
     let mut notes = stores.notes.clone();
     notes.push(
-        "Not measured, as usual: how many isolates there are elsewhere, connections_max and workers \
-         of the stores, hyperdrive_way."
+        "Not measured, as usual: edge.start_us, how many isolates there are elsewhere, and \
+         hyperdrive_way."
             .to_owned(),
     );
     Calibration {

@@ -9,7 +9,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use edge::error::Error;
@@ -20,9 +20,9 @@ use edge::settings::Settings;
 use edge::tiers::{postgres, valkey};
 use edge::transport::Kept;
 use edge::wire::pg::{SslMode, Statement};
-use edge::wire::resp::Command;
+use edge::wire::resp::{Command, Reply};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
 use tokio::time::sleep;
 
 use super::PAUSE;
@@ -44,6 +44,15 @@ const TAIL_PER_MILLE: u32 = 25;
 const APART_US: u64 = 1_000;
 /// Enough to know a median by.
 const WORK_DRAWS: usize = 1_000;
+/// Less what is kept for the operator.
+const CONNECTIONS: &str = "SELECT current_setting('max_connections')::int \
+- current_setting('superuser_reserved_connections')::int";
+/// Some 10 ms of work for one core, that needs no table.
+const LABOUR: &str = "SELECT count(*) FROM generate_series(1, 100000)";
+/// So many of these at once tell how many are done at once.
+const LABOURS: u32 = 8;
+/// The quickest of so many tries counts: others may want the same cores.
+const LABOUR_TRIES: usize = 5;
 /// Ours alone, and gone soon.
 const COPY: &str = "shepherd-edge:calibrate";
 /// Nobody's.
@@ -108,8 +117,9 @@ pub async fn measure(
             round_trip = Some(stores.take_valkey(&settings, samples).await?);
         }
         if database_url.is_some() {
-            let isolate = Isolate::new(settings);
+            let isolate = Rc::new(Isolate::new(settings));
             stores.take_postgres(&isolate, samples, round_trip).await?;
+            stores.take_postgres_size(&isolate).await?;
         }
         Ok(stores)
     };
@@ -154,8 +164,16 @@ impl Stores {
             };
             ask(if number % 2 == 0 { vec![read()] } else { get() }).await?;
         }
+        let waits = host.take_waits();
+        // A server may be told not to say.
+        let info = ask(vec![Command::new("INFO").arg("clients")]).await?;
+        if let Some(Reply::Bulk(text) | Reply::Verbatim(text)) = info.first()
+            && let Some(count) = clients_max(&String::from_utf8_lossy(text))
+        {
+            self.valkey.connections_max = count;
+        }
         self.way = way(&round_trip);
-        let (service_us, flights) = work(host.take_waits(), self.way, 1);
+        let (service_us, flights) = work(waits, self.way, 1);
         self.valkey.service_us = service_us;
         // TLS 1.3 takes one more.
         self.valkey.connect_round_trips = if tls == Tls::Off { 1 } else { 2 };
@@ -245,6 +263,56 @@ impl Stores {
         }
         Ok(())
     }
+}
+
+impl Stores {
+    /// How much PostgreSQL does at once.
+    async fn take_postgres_size(&mut self, isolate: &Rc<Isolate>) -> Result<()> {
+        let host = Watched::new(true);
+        let statement = statement(CONNECTIONS, &[]);
+        let asked = postgres::run(&host, isolate, &statement, DEADLINE_MS).await;
+        let asked = asked.map_err(explained)?;
+        if let Some(count) = asked.text(0, 0).and_then(|text| text.parse().ok()) {
+            self.postgres.connections_max = count;
+        }
+        // The first time, connections are made.
+        labours(&host, isolate, LABOURS).await?;
+        let (mut one, mut many) = (Duration::MAX, Duration::MAX);
+        for _ in 0..LABOUR_TRIES {
+            one = one.min(labours(&host, isolate, 1).await?);
+            many = many.min(labours(&host, isolate, LABOURS).await?);
+        }
+        let at_once = f64::from(LABOURS) * one.as_secs_f64() / many.as_secs_f64();
+        self.postgres.workers = (at_once.round() as u32).clamp(1, LABOURS);
+        self.notes.push(format!(
+            "PostgreSQL has {} connections, and does {at_once:.1} of {LABOURS} statements at once.",
+            self.postgres.connections_max,
+        ));
+        Ok(())
+    }
+}
+
+/// How long so many take that begin at once.
+async fn labours(host: &Watched, isolate: &Rc<Isolate>, count: u32) -> Result<Duration> {
+    let began = Instant::now();
+    let mut under_way = JoinSet::new();
+    for _ in 0..count {
+        let (host, isolate) = (host.clone(), Rc::clone(isolate));
+        under_way.spawn_local(async move {
+            let labour = statement(LABOUR, &[]);
+            postgres::run(&host, &isolate, &labour, DEADLINE_MS).await
+        });
+    }
+    while let Some(ran) = under_way.join_next().await {
+        ran?.map_err(explained)?;
+    }
+    Ok(began.elapsed())
+}
+
+/// As INFO says it.
+fn clients_max(info: &str) -> Option<u32> {
+    let mut lines = info.lines();
+    lines.find_map(|line| line.strip_prefix("maxclients:")?.trim().parse().ok())
 }
 
 fn statement(sql: &'static str, parameters: &[Option<&str>]) -> Statement {
