@@ -3,9 +3,10 @@
 //! [`Server`] is the keyspace with its scripts, [`Session`] one connection. Which
 //! commands there are is in `commands`, what they do there and in `strings`,
 //! `hashes` and `expiry`, EVAL in `script` and `lua`, the two forms of a reply
-//! in `reply`. Words and forms are those of Valkey 8.1.
+//! in `reply`. Words and forms are those of Valkey 8.1. Only `twins` knows the edge's
+//! own scripts, to run them faster.
 //!
-//! Deliberately not known here: which keys and scripts the edge uses; lists,
+//! Deliberately not known here: which keys the edge uses; lists,
 //! sets, streams, clusters, users other than `default`.
 
 mod commands;
@@ -19,6 +20,7 @@ mod session;
 mod strings;
 #[cfg(test)]
 mod tests;
+mod twins;
 
 use std::cell::RefCell;
 use std::rc::Rc;

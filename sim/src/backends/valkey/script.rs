@@ -7,24 +7,30 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use mlua::Function;
+use rustc_hash::FxBuildHasher;
 
 use super::commands::{NOT_AN_INTEGER, integer, wrong_arguments};
 use super::keyspace::Keyspace;
 use super::lua::{CHUNK, Failed, Interpreter};
 use super::reply::Reply;
+use super::twins::{self, Twin};
 
 const NO_SCRIPT: &str = "NOSCRIPT No matching script.";
 
 #[derive(Clone)]
 struct Script {
     function: Function,
+    /// What does the same without the interpreter.
+    twin: Option<Twin>,
     /// By which EVALSHA and the server's errors name it.
     sha1: Rc<str>,
 }
 
 pub(super) struct Scripts {
     interpreter: Interpreter,
-    by_text: HashMap<Vec<u8>, Script>,
+    keyspace: Rc<RefCell<Keyspace>>,
+    pub twins: Vec<(Vec<u8>, Twin)>,
+    by_text: HashMap<Vec<u8>, Script, FxBuildHasher>,
     by_sha1: HashMap<Vec<u8>, Script>,
 }
 
@@ -32,7 +38,9 @@ impl Scripts {
     pub fn new(keyspace: &Rc<RefCell<Keyspace>>) -> mlua::Result<Self> {
         Ok(Self {
             interpreter: Interpreter::new(keyspace)?,
-            by_text: HashMap::new(),
+            keyspace: Rc::clone(keyspace),
+            twins: twins::all().into(),
+            by_text: HashMap::default(),
             by_sha1: HashMap::new(),
         })
     }
@@ -58,13 +66,16 @@ impl Scripts {
         } else {
             self.compiled(named)
         };
-        match script {
-            Ok(script) => self
-                .interpreter
-                .run(&script.function, keys, rest)
-                .unwrap_or_else(|failed| ended_early(failed, &script.sha1)),
-            Err(complaint) => complaint,
-        }
+        let script = match script {
+            Ok(script) => script,
+            Err(complaint) => return complaint,
+        };
+        let twin = script.twin;
+        twin.and_then(|twin| twin(&mut self.keyspace.borrow_mut(), keys, rest))
+            .unwrap_or_else(|| {
+                let ran = self.interpreter.run(&script.function, keys, rest);
+                ran.unwrap_or_else(|failed| ended_early(failed, &script.sha1))
+            })
     }
 
     /// SCRIPT LOAD, EXISTS and FLUSH.
@@ -106,8 +117,11 @@ impl Scripts {
                 "ERR Error compiling script (new function): {complaint}"
             ))
         })?;
+        let mut twins = self.twins.iter();
+        let twin = twins.find(|(own, _)| own == text).map(|(_, twin)| *twin);
         let script = Script {
             function,
+            twin,
             sha1: sha1_smol::Sha1::from(text).digest().to_string().into(),
         };
         self.by_text.insert(text.to_vec(), script.clone());

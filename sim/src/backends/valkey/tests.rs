@@ -1,5 +1,12 @@
-//! What no real server is needed for: doors, counts, failures, time.
+//! What no real server is needed for: doors, counts, failures, time, twins of scripts.
 
+use edge::tiers::valkey;
+use edge::wire::Machine;
+use edge::wire::resp::{Command, Connection, Login};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::keyspace::Value;
 use super::{Failure, Server, Session};
 
 fn said(server: &mut Server, session: &mut Session, words: &[&str], now_ms: u64) -> String {
@@ -88,4 +95,118 @@ fn time_is_what_is_passed_in_and_stands_still_in_a_script() {
         said(&mut server, &mut session, &["PTTL", "k"], 111),
         ":-2\r\n"
     );
+}
+
+/// Something that is done to a few keys, at a time.
+#[derive(Debug, Clone)]
+enum Act {
+    Read(u8, u8, u8, [u64; 3]),
+    Fill(u8, u8, u8, u64),
+    Block(Vec<u8>, u8, u64),
+    Release(Vec<u8>, u8),
+    /// What the edge would not write.
+    Odd(u8, u8),
+    Fail(bool),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let few = 0..3_u8;
+    let ms = prop_oneof![Just(0), 1..40_u64, Just(5_000)];
+    let after = prop_oneof![3 => Just(0), 1 => Just(u64::MAX), 1 => 1_000..1_200_u64];
+    let keys = vec(few.clone(), 0..3);
+    prop_oneof![
+        6 => (few.clone(), few.clone(), few.clone(), (ms.clone(), ms.clone(), after))
+            .prop_map(|(key, variant, token, (one, two, after))| Act::Read(key, variant, token, [one, two, after])),
+        6 => (few.clone(), few.clone(), few.clone(), ms.clone())
+            .prop_map(|(key, variant, token, ms)| Act::Fill(key, variant, token, ms)),
+        2 => (keys.clone(), few.clone(), ms).prop_map(|(keys, token, ms)| Act::Block(keys, token, ms)),
+        2 => (keys, few.clone()).prop_map(|(keys, token)| Act::Release(keys, token)),
+        2 => (few, 0..7_u8).prop_map(|(key, what)| Act::Odd(key, what)),
+        1 => any::<bool>().prop_map(Act::Fail),
+    ]
+}
+
+fn command(act: &Act) -> Command {
+    let name = |number: &u8| format!("k{number}");
+    let names = |numbers: &[u8]| numbers.iter().map(name).collect::<Vec<_>>();
+    match act {
+        Act::Read(key, variant, token, [one, two, after]) => {
+            let refresh_ms = (*one, *two);
+            valkey::read_copy(&name(key), &name(variant), &name(token), refresh_ms, *after)
+        }
+        Act::Fill(key, variant, token, ms) => {
+            let body = if *ms % 2 == 0 { "" } else { "[1,\n2]" };
+            valkey::fill_copy(
+                &name(key),
+                &name(variant),
+                &name(token),
+                body.as_bytes(),
+                *ms,
+            )
+        }
+        Act::Block(keys, token, ms) => valkey::block(&names(keys), &name(token), *ms),
+        Act::Release(keys, token) => valkey::release(&names(keys), &name(token)),
+        Act::Odd(key, what) => {
+            let set = |field: &str, value: &str| {
+                let set = Command::new("HSET").arg(name(key));
+                set.arg(field).arg(value)
+            };
+            match what {
+                0 => Command::new("SET").arg(name(key)).arg("text"),
+                1 => set("b:x", "soon"),
+                2 => set("v:k1", "123"),
+                3 => set("v:k1", "99999999999999999999 [1]"),
+                4 => set("l:k1", " k1"),
+                5 => set("l:k1", "0001005 k1"),
+                _ => Command::new("DEL").arg(name(key)),
+            }
+        }
+        Act::Fail(_) => Command::new("PING"),
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_twin_does_what_its_script_does(acts in vec((act(), 0..30_u64), 1..60)) {
+        let (mut server, mut other) = (Server::new(), Server::new());
+        other.scripts().unwrap().twins.clear();
+        let mut now_ms = 1_000;
+        for (act, pause_ms) in &acts {
+            now_ms += pause_ms;
+            let mut connection = Connection::new(Login { user: None, password: None });
+            connection.submit(vec![command(act)]);
+            let bytes = connection.take_output();
+            let replies = [&mut server, &mut other].map(|server| {
+                if let Act::Fail(fails) = act {
+                    server.fail(fails.then_some(Failure::OutOfMemory));
+                }
+                let mut session = Session::new();
+                session.handle_input(server, &bytes, now_ms);
+                session.take_output()
+            });
+            prop_assert_eq!(&replies[0], &replies[1], "{:?}", act);
+            for key in ["k0", "k1", "k2"] {
+                let [one, two] = [&server, &other].map(|server| {
+                    let keyspace = server.keyspace.borrow();
+                    let fields = match keyspace.peek(key.as_bytes(), now_ms) {
+                        Some(Value::Hash(fields)) => fields.clone(),
+                        _ => Vec::new(),
+                    };
+                    (fields, server.get(key, now_ms), server.ttl_ms(key, now_ms))
+                });
+                prop_assert_eq!(one, two, "{:?}", act);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_edges_scripts_have_their_twins() {
+    for (text, _) in super::twins::all() {
+        assert!(
+            text.starts_with(b"local "),
+            "{}",
+            String::from_utf8_lossy(&text)
+        );
+    }
 }
