@@ -16,6 +16,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use edge::host::{Address, Host, Tls};
 use edge::isolate::Isolate;
 use edge::route::gateway::serve;
@@ -176,7 +177,7 @@ struct Connection {
     is_one_too_many: bool,
     /// When the server has done all that came, in µs.
     done_us: Cell<u64>,
-    arrived: RefCell<VecDeque<u8>>,
+    arrived: RefCell<VecDeque<Bytes>>,
     end: Cell<Option<io::ErrorKind>>,
     reader: RefCell<Option<Waker>>,
     /// No byte overtakes another of its direction.
@@ -203,16 +204,17 @@ impl Connection {
     }
 
     /// What of `bytes` gets through before the connection breaks; true: it breaks.
-    fn pass<'a>(&self, direction: usize, bytes: &'a [u8]) -> (&'a [u8], bool) {
+    fn pass(&self, direction: usize, mut bytes: Bytes) -> (Bytes, bool) {
         let left = &self.left[direction];
         let count = (bytes.len() as u64).min(left.get());
         left.set(left.get() - count);
-        (&bytes[..count as usize], left.get() == 0)
+        bytes.truncate(count as usize);
+        (bytes, left.get() == 0)
     }
 
     fn send(self: &Rc<Self>, bytes: &[u8]) {
-        let (bytes, breaks) = self.pass(TO_SERVER, bytes);
-        let (connection, bytes) = (Rc::clone(self), bytes.to_vec());
+        let (bytes, breaks) = self.pass(TO_SERVER, Bytes::copy_from_slice(bytes));
+        let connection = Rc::clone(self);
         self.world.at(self.arrival_us(TO_SERVER), move || {
             if connection.end.get().is_none() {
                 connection.receive(bytes);
@@ -237,7 +239,7 @@ impl Connection {
 
     /// The server does what the bytes ask for, when it gets to it. The edge sends
     /// its first statement together with the log-in.
-    fn receive(self: &Rc<Self>, bytes: Vec<u8>) {
+    fn receive(self: &Rc<Self>, bytes: Bytes) {
         let Some(done_us) = self.done_with_all_us() else {
             return self.serve(&bytes);
         };
@@ -290,7 +292,7 @@ impl Connection {
             }
         };
         (self.stores.watch.borrow_mut())(&self.stores, self.world.now_us());
-        self.answer(&output);
+        self.answer(Bytes::from(output));
         if is_closed {
             let connection = Rc::clone(self);
             self.world.at(self.arrival_us(TO_CLIENT), move || {
@@ -300,19 +302,18 @@ impl Connection {
     }
 
     /// In one piece or in several.
-    fn answer(self: &Rc<Self>, output: &[u8]) {
-        let mut rest = output;
+    fn answer(self: &Rc<Self>, mut rest: Bytes) {
         while !rest.is_empty() {
             let count = match self.world.below(4) {
                 0 => 1 + self.world.below(rest.len() as u64) as usize,
                 _ => rest.len(),
             };
-            let (piece, after) = rest.split_at(count);
-            rest = after;
-            let (piece, breaks) = self.pass(TO_CLIENT, piece);
-            let (connection, piece) = (Rc::clone(self), piece.to_vec());
+            let (piece, breaks) = self.pass(TO_CLIENT, rest.split_to(count));
+            let connection = Rc::clone(self);
             self.world.at(self.arrival_us(TO_CLIENT), move || {
-                connection.arrived.borrow_mut().extend(&piece);
+                if !piece.is_empty() {
+                    connection.arrived.borrow_mut().push_back(piece);
+                }
                 connection.wake();
                 if breaks {
                     connection.finish(io::ErrorKind::ConnectionReset);
@@ -346,7 +347,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         let connection = &self.0;
         let mut arrived = connection.arrived.borrow_mut();
-        if arrived.is_empty() {
+        let Some(front) = arrived.front_mut() else {
             return match connection.end.get() {
                 Some(io::ErrorKind::UnexpectedEof) => Poll::Ready(Ok(())),
                 Some(how) => Poll::Ready(Err(how.into())),
@@ -355,12 +356,12 @@ impl AsyncRead for Stream {
                     Poll::Pending
                 }
             };
+        };
+        let count = front.len().min(buffer.remaining());
+        buffer.put_slice(&front.split_to(count));
+        if front.is_empty() {
+            arrived.pop_front();
         }
-        let count = arrived.len().min(buffer.remaining());
-        let (front, _) = arrived.as_slices();
-        let count = count.min(front.len());
-        buffer.put_slice(&front[..count]);
-        arrived.drain(..count);
         Poll::Ready(Ok(()))
     }
 }

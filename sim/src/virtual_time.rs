@@ -43,8 +43,11 @@ pub struct TaskId {
 #[derive(Default)]
 struct Slot {
     turn: u64,
-    task: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    /// With what wakes it.
+    task: Option<(Task, Waker)>,
 }
+
+type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 struct Event {
     at_us: u64,
@@ -139,13 +142,14 @@ impl World {
             tasks.len() - 1
         });
         let slot = &mut tasks[number];
-        slot.task = Some(Box::pin(task));
         let id = TaskId {
             number,
             turn: slot.turn,
         };
+        let waker = self.waker(id);
+        slot.task = Some((Box::pin(task), waker.clone()));
         drop(tasks);
-        self.waker(id).wake();
+        waker.wake();
         id
     }
 
@@ -159,7 +163,7 @@ impl World {
         std::mem::forget(self.remove(id));
     }
 
-    fn remove(&self, id: TaskId) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
+    fn remove(&self, id: TaskId) -> Option<(Task, Waker)> {
         {
             let mut tasks = self.0.tasks.borrow_mut();
             let slot = &mut tasks[id.number];
@@ -230,8 +234,9 @@ impl World {
             }
             slot.task.take()
         };
-        let Some(mut task) = task else { return };
-        let waker = self.waker(id);
+        let Some((mut task, waker)) = task else {
+            return;
+        };
         let outcome = task.as_mut().poll(&mut Context::from_waker(&waker));
         let mut tasks = self.0.tasks.borrow_mut();
         let slot = &mut tasks[id.number];
@@ -241,7 +246,7 @@ impl World {
             return;
         }
         if outcome.is_pending() {
-            slot.task = Some(task);
+            slot.task = Some((task, waker));
         } else {
             slot.turn += 1;
             self.0.free.borrow_mut().push(id.number);

@@ -37,6 +37,8 @@ use crate::virtual_time::World;
 
 /// When the world begins, in ms since 1970: any time that is not 0.
 const START_MS: u64 = 1_700_000_000_000;
+/// Texts of `Cache-Status` whose meaning is remembered.
+const TIERS_MAX: usize = 4096;
 /// The keys of the edge's own in Valkey, which are copies and leases.
 const OWN: &[u8] = edge::tiers::OWN_PREFIX.as_bytes();
 
@@ -69,6 +71,7 @@ pub fn replay(traffic: &Arc<Traffic>, setup: &Setup, bar: &ProgressBar) -> Resul
         first_ms,
         observed: Rc::clone(&observed),
         needs: Rc::new(RefCell::new(Needs::of(model.limits))),
+        tiers: RefCell::default(),
         truth: RefCell::default(),
         failure: RefCell::default(),
         bar: bar.clone(),
@@ -176,6 +179,8 @@ struct Replay {
     first_ms: u64,
     observed: Rc<RefCell<Observed>>,
     needs: Rc<RefCell<Needs>>,
+    /// What `Cache-Status` says, by its text.
+    tiers: RefCell<HashMap<String, Option<Tier>, FxBuildHasher>>,
     truth: RefCell<Truth>,
     /// What went wrong with the counting.
     failure: RefCell<Option<anyhow::Error>>,
@@ -286,7 +291,7 @@ impl Replay {
         let place = node.place.for_request();
         let response = answer(place, Rc::clone(&node.isolate), asked).await;
         let _answered = node.hold(response.body.len());
-        let tier = tier(header(&response, "Cache-Status"));
+        let tier = self.tier(header(&response, "Cache-Status"));
         let more_us = match tier {
             _ if matches!(effect, Effect::Write | Effect::Touch | Effect::Delete) => {
                 Some(&edge.write_us)
@@ -301,6 +306,20 @@ impl Replay {
             self.compute(&node, more_us).await;
         }
         self.judge(request, &node, (sent_us, turn), tier, &response);
+    }
+
+    /// Few headers differ, and most that do in the seconds of a TTL.
+    fn tier(&self, header: &str) -> Option<Tier> {
+        let mut known = self.tiers.borrow_mut();
+        if let Some(tier) = known.get(header) {
+            return *tier;
+        }
+        if known.len() >= TIERS_MAX {
+            known.clear();
+        }
+        let tier = tier(header);
+        known.insert(header.to_owned(), tier);
+        tier
     }
 
     /// What the platform gives an answer, and the isolate that has it now.
