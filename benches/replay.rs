@@ -2,16 +2,19 @@
 //! down to its bytes, and the same policies without bytes. One thread.
 //!
 //! `cargo bench --bench replay` prints requests/s as elements/s. Before it
-//! measures it says what the replay says, against the guide's latency targets.
+//! measures it says what the replay says, against the guide's latency targets; and at
+//! last how much sooner several replays are done on two threads than on one.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Result;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use indicatif::ProgressBar;
 use mimalloc::MiMalloc;
+use rayon::ThreadPoolBuilder;
 use sim::simulation::setup::{Arguments, Level, Mode, Setup};
-use sim::simulation::{fast, full};
+use sim::simulation::{self, fast, full};
 use sim::trace;
 use sim::traffic::{Traffic, mapped};
 
@@ -23,6 +26,10 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 const ISOLATES_PER_PLACE: u32 = 40;
 /// So that copies in memory count as well.
 const SPEED: u64 = 60;
+/// What a sweep does, with another seed instead of other settings: replays on each
+/// number of threads, and how often. The quickest counts.
+const REPLAYS: u64 = 4;
+const ROUNDS: usize = 3;
 
 fn traffic() -> Result<Traffic> {
     let mut traffic = mapped::traffic(&trace::excerpt()?, usize::MAX);
@@ -30,6 +37,34 @@ fn traffic() -> Result<Traffic> {
         request.time_ms /= SPEED;
     }
     Ok(traffic)
+}
+
+fn on_two_threads(traffic: &Traffic, level: Level) -> Result<()> {
+    let setup = |seed| {
+        Setup::of(Arguments {
+            level,
+            seed,
+            isolates: Some(ISOLATES_PER_PLACE),
+            ..Arguments::default()
+        })
+    };
+    let setups = (1..=REPLAYS).map(setup).collect::<Result<Vec<_>>>()?;
+    let mut quickest_s = [f64::INFINITY; 2];
+    for _ in 0..ROUNDS {
+        for (threads, quickest_s) in (1..).zip(&mut quickest_s) {
+            let pool = ThreadPoolBuilder::new().num_threads(threads).build()?;
+            let traffic = traffic.clone();
+            let began = Instant::now();
+            pool.install(|| simulation::replay_all(traffic, &setups))?;
+            *quickest_s = quickest_s.min(began.elapsed().as_secs_f64());
+        }
+    }
+    let [one_s, two_s] = quickest_s;
+    println!(
+        "{level:?}, {REPLAYS} replays: {one_s:.2} s on one thread, {two_s:.2} s on two: {:.2} × as fast",
+        one_s / two_s
+    );
+    Ok(())
 }
 
 fn main() -> Result<()> {
@@ -59,6 +94,9 @@ fn main() -> Result<()> {
         group.bench_function(name, |bencher| bencher.iter(replay));
     }
     group.finish();
+    for level in [Level::Full, Level::Fast] {
+        on_two_threads(&traffic, level)?;
+    }
     criterion.final_summary();
     Ok(())
 }
