@@ -97,13 +97,16 @@ fn time_is_what_is_passed_in_and_stands_still_in_a_script() {
     );
 }
 
+const FAMILY: &str = "family";
+
 /// Something that is done to a few keys, at a time.
 #[derive(Debug, Clone)]
 enum Act {
-    Read(u8, u8, u8, [u64; 3]),
+    Read(u8, Option<&'static str>, u8, u8, [u64; 3]),
     Fill(u8, u8, u8, u64),
     Block(Vec<u8>, u8, u64),
     Release(Vec<u8>, u8),
+    Outdate,
     /// What the edge would not write.
     Odd(u8, u8),
     Fail(bool),
@@ -114,14 +117,16 @@ fn act() -> impl Strategy<Value = Act> {
     let ms = prop_oneof![Just(0), 1..40_u64, Just(5_000)];
     let after = prop_oneof![3 => Just(0), 1 => Just(u64::MAX), 1 => 1_000..1_200_u64];
     let keys = vec(few.clone(), 0..3);
+    let family = prop_oneof![Just(None), Just(Some(FAMILY))];
     prop_oneof![
-        6 => (few.clone(), few.clone(), few.clone(), (ms.clone(), ms.clone(), after))
-            .prop_map(|(key, variant, token, (one, two, after))| Act::Read(key, variant, token, [one, two, after])),
+        6 => (few.clone(), family, few.clone(), few.clone(), (ms.clone(), ms.clone(), after))
+            .prop_map(|(key, family, variant, token, (one, two, after))| Act::Read(key, family, variant, token, [one, two, after])),
         6 => (few.clone(), few.clone(), few.clone(), ms.clone())
             .prop_map(|(key, variant, token, ms)| Act::Fill(key, variant, token, ms)),
         2 => (keys.clone(), few.clone(), ms).prop_map(|(keys, token, ms)| Act::Block(keys, token, ms)),
         2 => (keys, few.clone()).prop_map(|(keys, token)| Act::Release(keys, token)),
-        2 => (few, 0..7_u8).prop_map(|(key, what)| Act::Odd(key, what)),
+        1 => Just(Act::Outdate),
+        2 => (few, 0..10_u8).prop_map(|(key, what)| Act::Odd(key, what)),
         1 => any::<bool>().prop_map(Act::Fail),
     ]
 }
@@ -130,10 +135,12 @@ fn command(act: &Act) -> Command {
     let name = |number: &u8| format!("k{number}");
     let names = |numbers: &[u8]| numbers.iter().map(name).collect::<Vec<_>>();
     match act {
-        Act::Read(key, variant, token, [one, two, after]) => {
-            let refresh_ms = (*one, *two);
-            valkey::read_copy(&name(key), &name(variant), &name(token), refresh_ms, *after)
+        Act::Read(key, family, variant, token, [one, two, after]) => {
+            let (key, refresh_ms) = (name(key), (*one, *two));
+            let names = (key.as_str(), *family);
+            valkey::read_copy(names, &name(variant), &name(token), refresh_ms, *after)
         }
+        Act::Outdate => valkey::outdate(FAMILY),
         Act::Fill(key, variant, token, ms) => {
             let body = if *ms % 2 == 0 { "" } else { "[1,\n2]" };
             valkey::fill_copy(
@@ -158,6 +165,9 @@ fn command(act: &Act) -> Command {
                 3 => set("v:k1", "99999999999999999999 [1]"),
                 4 => set("l:k1", " k1"),
                 5 => set("l:k1", "0001005 k1"),
+                6 => Command::new("SET").arg(FAMILY).arg("no number"),
+                7 => Command::new("SET").arg(FAMILY).arg("99999999"),
+                8 => Command::new("DEL").arg(FAMILY),
                 _ => Command::new("DEL").arg(name(key)),
             }
         }

@@ -21,7 +21,10 @@ pub(super) type Twin = fn(&mut Keyspace, &[&[u8]], &[&[u8]]) -> Option<Reply>;
 pub(super) fn all() -> [(Vec<u8>, Twin); 3] {
     let keys = [String::new()];
     [
-        (text_of(valkey::read_copy("", "", "", (0, 0), 0)), read),
+        (
+            text_of(valkey::read_copy(("", None), "", "", (0, 0), 0)),
+            read,
+        ),
         (text_of(valkey::fill_copy("", "", "", b"", 0)), fill),
         (text_of(valkey::release(&keys, "")), invalidate),
     ]
@@ -99,7 +102,11 @@ fn keep(keyspace: &mut Keyspace, key: &[u8], for_ms: &[u8], duration_ms: f64) {
 }
 
 fn read(keyspace: &mut Keyspace, keys: &[&[u8]], arguments: &[&[u8]]) -> Option<Reply> {
-    let [key] = keys else { return None };
+    let (key, family) = match keys {
+        [key] => (key, None),
+        [key, family] => (key, Some(family)),
+        _ => return None,
+    };
     let [variant, token, lease, refresh, refresh_absence, after] = arguments else {
         return None;
     };
@@ -110,11 +117,20 @@ fn read(keyspace: &mut Keyspace, keys: &[&[u8]], arguments: &[&[u8]]) -> Option<
         return None;
     }
     let now = keyspace.now_ms as f64;
+    let family = family.and_then(|family| keyspace.value(family));
+    let mut since = match family {
+        None => 0.0,
+        Some(Value::String(text)) => number(text)?,
+        Some(Value::Hash(_)) => return None,
+    };
+    if since > now {
+        since = 0.0;
+    }
     let (mut age_ms, mut body): (f64, &[u8]) = (-1.0, b"");
     let found = field(keyspace, key, &named(b"v:", variant)).and_then(parted);
     if let Some((read_ms, text)) = found
         && now >= read_ms
-        && read_ms > after_ms
+        && read_ms > after_ms.max(since)
     {
         (age_ms, body) = (now - read_ms, text);
     }
@@ -140,9 +156,10 @@ fn read(keyspace: &mut Keyspace, keys: &[&[u8]], arguments: &[&[u8]]) -> Option<
     }
     let own = named(b"l:", variant);
     // What follows the number does not matter here.
-    if let Some((since_ms, _)) = field(keyspace, key, &own).and_then(parted)
-        && now >= since_ms
-        && now - since_ms < lease_ms
+    if let Some((leased_ms, _)) = field(keyspace, key, &own).and_then(parted)
+        && now >= leased_ms
+        && leased_ms > since
+        && now - leased_ms < lease_ms
     {
         return answer(0);
     }
