@@ -21,21 +21,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use worker::wasm_bindgen::{self, JsValue, prelude::wasm_bindgen};
 use worker::wasm_bindgen_futures::future_to_promise;
-use worker::{
-    Context, DurableObject, Env, Headers, Method, RequestInit, SecureTransport, Socket, State,
-    durable_object, js_sys, web_sys, worker_sys,
-};
+use worker::{Context, Env, SecureTransport, Socket, State, js_sys, web_sys, worker_sys};
 
 use crate::host::{Address, Body, Host, Tls};
 use crate::isolate::Isolate;
-use crate::limits::CHANGES_WATCH_MS;
+use crate::limits::{CHANGES_WATCH_MS, REQUEST_BODY_BYTES_MAX};
 use crate::route::gateway::{self, ENVELOPE};
 use crate::route::{self, Request, Response, changes};
 use crate::settings::Settings;
 use crate::transport::Kept;
 
-/// The binding of the gateways' Durable Objects.
-const GATEWAY: &str = "GATEWAY";
 /// The headers that carry to a gateway what was asked for, as it came (the dot
 /// segments of a URL would be resolved once more), and [`Request::floor_ms`].
 const TARGET: &str = "Shepherd-Edge-Target";
@@ -302,15 +297,21 @@ fn finished(response: worker::Result<web_sys::Response>) -> JsValue {
 }
 
 /// The gateway: a place near the stores that keeps the connections to them.
-#[durable_object]
-struct Gateway {
+///
+/// Written out and not by `worker::durable_object`, which makes another response,
+/// with a stream, of each that it is given.
+#[wasm_bindgen]
+pub struct Gateway {
     host: Workers,
     isolate: Rc<Isolate>,
 }
 
-impl DurableObject for Gateway {
-    fn new(state: State, env: Env) -> Self {
-        let kept = Kept::default();
+#[wasm_bindgen]
+impl Gateway {
+    #[wasm_bindgen(constructor)]
+    #[must_use]
+    pub fn new(state: worker_sys::DurableObjectState, env: Env) -> Self {
+        let (state, kept) = (State::from(state), Kept::default());
         let settings = Settings::read(&|name| lookup(&env, name));
         Self {
             host: Workers {
@@ -320,21 +321,17 @@ impl DurableObject for Gateway {
         }
     }
 
-    async fn fetch(&self, request: worker::Request) -> worker::Result<worker::Response> {
+    #[must_use]
+    pub fn fetch(&self, request: web_sys::Request) -> js_sys::Promise {
         let (host, isolate) = (self.host.clone(), Rc::clone(&self.isolate));
-        let work = async move {
-            let floor_ms = request.headers().get(FLOOR_MS)?;
-            let target = request.headers().get(TARGET)?.unwrap_or_default();
-            let (path, query) = split(&target);
-            let request = Request {
-                path,
-                query,
-                floor_ms: floor_ms.and_then(|text| text.parse().ok()),
-                ..read(Clone::clone(request.inner().as_ref()), false).await?
+        let defers = self.host.clone();
+        future_to_promise(async move {
+            let work = async move {
+                let request = carried(request).await?;
+                Ok(gateway::serve(host, isolate, request).await)
             };
-            Ok(gateway::serve(host, isolate, request).await)
-        };
-        within(&self.host, work).await.map(Into::into)
+            Ok(finished(within(&defers, work).await))
+        })
     }
 }
 
@@ -364,40 +361,56 @@ fn written(answer: Response) -> web_sys::Response {
     js::respond(answer.status, &headers, &answer.body)
 }
 
-/// Hands a request on to a gateway. The operator says where it is to live.
+/// Hands a request on to a gateway.
 async fn relay(env: &Env, shard: u64, request: Request) -> worker::Result<Response> {
-    let name = format!("gateway-{shard}");
-    let gateways = env.durable_object(GATEWAY)?;
-    let gateway = match lookup(env, "GATEWAY_LOCATION").filter(|hint| !hint.is_empty()) {
-        Some(hint) => gateways.get_by_name_with_location_hint(&name, &hint)?,
-        None => gateways.get_by_name(&name)?,
-    };
-    let headers = Headers::new();
+    let target = format!("{}?{}", request.path, request.query);
+    let floor_ms = request.floor_ms.map(|ms| ms.to_string());
     let sent = [
-        (TARGET, Some(format!("{}?{}", request.path, request.query))),
-        ("Content-Type", request.content_type),
-        ("Idempotency-Key", request.idempotency_key),
-        (FLOOR_MS, request.floor_ms.map(|ms| ms.to_string())),
+        (TARGET, Some(&target)),
+        (FLOOR_MS, floor_ms.as_ref()),
+        ("Content-Type", request.content_type.as_ref()),
+        ("Idempotency-Key", request.idempotency_key.as_ref()),
     ];
-    for (name, value) in &sent {
+    let mut headers = String::with_capacity(256);
+    for (name, value) in sent {
         if let Some(value) = value {
-            headers.set(name, value)?;
+            for part in [name, "\n", value, "\n"] {
+                headers.push_str(part);
+            }
         }
     }
-    let mut init = RequestInit::new();
-    init.with_method(Method::from(request.method))
-        .with_headers(headers);
-    if let Some(body) = request.body.filter(|body| !body.is_empty()) {
-        init.with_body(Some(js_sys::Uint8Array::from(&*body).into()));
-    }
-    let request = worker::Request::new_with_init("http://gateway/", &init)?;
-    let mut response = gateway.fetch_with_request(request).await?;
-    let envelope = response.headers().get(ENVELOPE)?.unwrap_or_default();
+    let name = format!("gateway-{shard}");
+    let body = request.body.unwrap_or_default();
+    let relayed = js::relay(env, &name, &request.method, &headers, ENVELOPE, &body).await?;
     Ok(Response {
-        status: response.status_code(),
-        headers: vec![(ENVELOPE, envelope)],
-        body: Bytes::from(response.bytes().await?),
+        status: relayed.status(),
+        headers: vec![(ENVELOPE, relayed.envelope())],
+        body: Bytes::from(relayed.body()),
     })
+}
+
+/// What [`relay`] hands on.
+async fn carried(request: web_sys::Request) -> worker::Result<Request> {
+    let opening = js::carried(&request, TARGET, FLOOR_MS);
+    let mut lines = opening.split('\n');
+    let method = lines.next().unwrap_or_default().to_owned();
+    let mut header = || lines.next()?.strip_prefix('=').map(str::to_owned);
+    let (path, query) = split(&header().unwrap_or_default());
+    let mut ours = Request {
+        method,
+        path,
+        query,
+        floor_ms: header().and_then(|text| text.parse().ok()),
+        content_type: header(),
+        idempotency_key: header(),
+        body: Some(Bytes::new()),
+        ..Request::default()
+    };
+    // Who handed it on has seen to its size.
+    if request.body().is_some() {
+        ours.body = Some(Bytes::from(js::whole(&request).await?.to_vec()));
+    }
+    Ok(ours)
 }
 
 async fn read(request: web_sys::Request, is_traced: bool) -> worker::Result<Request> {
@@ -427,7 +440,7 @@ async fn read(request: web_sys::Request, is_traced: bool) -> worker::Result<Requ
         floor_ms: None,
     };
     if ours.method != "GET" && ours.method != "HEAD" && request.body().is_some() {
-        ours.body = body(worker::Request::from(request)).await?;
+        ours.body = body(request).await?;
     }
     Ok(ours)
 }
@@ -437,8 +450,12 @@ fn split(target: &str) -> (String, String) {
     (path.to_owned(), query.to_owned())
 }
 
-async fn body(mut request: worker::Request) -> worker::Result<Option<Bytes>> {
-    let mut stream = request.stream()?;
+async fn body(request: web_sys::Request) -> worker::Result<Option<Bytes>> {
+    // The platform lets no client send more than it said.
+    if js::declared_bytes(&request) <= REQUEST_BODY_BYTES_MAX as f64 {
+        return Ok(Some(Bytes::from(js::whole(&request).await?.to_vec())));
+    }
+    let mut stream = worker::Request::from(request).stream()?;
     let mut body = Body::default();
     while let Some(chunk) = stream.next().await {
         if !body.take(&chunk?) {
@@ -450,7 +467,9 @@ async fn body(mut request: worker::Request) -> worker::Result<Option<Bytes>> {
 
 /// What would take many calls between Wasm and JavaScript, each in one.
 mod js {
-    use worker::wasm_bindgen::{self, prelude::wasm_bindgen};
+    use worker::Env;
+    use worker::js_sys::{self, Uint8Array};
+    use worker::wasm_bindgen::{self, JsValue, prelude::wasm_bindgen};
     use worker::web_sys::{Request, Response};
 
     #[wasm_bindgen(inline_js = r#"
@@ -470,10 +489,45 @@ mod js {
             return lines;
         }
 
-        export function respond(status, lines, body) {
+        export function declaredBytes(request) {
+            const length = request.headers.get("content-length");
+            return length === null ? NaN : Number(length);
+        }
+
+        export async function whole(request) {
+            return new Uint8Array(await request.arrayBuffer());
+        }
+
+        function named(lines) {
             const parts = lines.split("\n");
             const headers = {};
             for (let n = 0; n + 1 < parts.length; n += 2) headers[parts[n]] = parts[n + 1];
+            return headers;
+        }
+
+        export async function relay(env, name, method, lines, envelope, body) {
+            // The operator says where it is to live.
+            const { GATEWAY, GATEWAY_LOCATION } = env;
+            const options = GATEWAY_LOCATION ? { locationHint: GATEWAY_LOCATION } : {};
+            const gateway = GATEWAY.get(GATEWAY.idFromName(name), options);
+            const sent = body.length > 0 ? body.slice() : undefined;
+            const response = await gateway.fetch("http://gateway/", { method, headers: named(lines), body: sent });
+            const received = new Uint8Array(await response.arrayBuffer());
+            return { status: response.status, envelope: response.headers.get(envelope) ?? "", body: received };
+        }
+
+        export function carried(request, target, floor) {
+            const { headers } = request;
+            let lines = request.method;
+            for (const name of [target, floor, "content-type", "idempotency-key"]) {
+                const value = headers.get(name);
+                lines += value === null ? "\n" : `\n=${value}`;
+            }
+            return lines;
+        }
+
+        export function respond(status, lines, body) {
+            const headers = named(lines);
             // A copy, because the memory of Wasm moves; 204 and 304 have no body at all.
             return new Response(body.length > 0 ? body.slice() : null, { status, headers });
         }
@@ -482,6 +536,32 @@ mod js {
         /// The method, the URL, and the headers of NAMES, a line each; one that is there
         /// begins with `=`; where requests are traced, who asks and where too.
         pub fn opening(request: &Request, is_traced: bool) -> String;
+        /// What the client said that the body has, or else not a number.
+        #[wasm_bindgen(js_name = declaredBytes)]
+        pub fn declared_bytes(request: &Request) -> f64;
+        #[wasm_bindgen(catch)]
+        pub async fn whole(request: &Request) -> Result<Uint8Array, JsValue>;
+
+        /// Asks the gateway of that name; headers as [`respond`] has them.
+        #[wasm_bindgen(catch)]
+        pub async fn relay(
+            env: &Env,
+            name: &str,
+            method: &str,
+            lines: &str,
+            envelope: &str,
+            body: &[u8],
+        ) -> Result<Relayed, JsValue>;
+        pub type Relayed;
+        #[wasm_bindgen(method, getter)]
+        pub fn status(this: &Relayed) -> u16;
+        #[wasm_bindgen(method, getter)]
+        pub fn envelope(this: &Relayed) -> String;
+        #[wasm_bindgen(method, getter)]
+        pub fn body(this: &Relayed) -> Vec<u8>;
+        /// The method and the headers that [`relay`] sends, a line each, as [`opening`] has them.
+        pub fn carried(request: &Request, target: &str, floor: &str) -> String;
+
         /// Headers are lines too: a name, its value, and so on.
         pub fn respond(status: u16, lines: &str, body: &[u8]) -> Response;
     }
