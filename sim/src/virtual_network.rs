@@ -118,7 +118,7 @@ pub struct Stores {
     pub postgres_capacity: RefCell<Option<Capacity>>,
     /// How often all connections to Valkey, and to PostgreSQL, were broken.
     pub breaks: [Cell<u32>; 2],
-    /// Called when a store has taken bytes: what it holds may have changed.
+    /// Called when a store has done something: what it holds may have changed.
     pub watch: RefCell<Box<Watch>>,
 }
 
@@ -274,9 +274,11 @@ impl Connection {
             return self.finish(io::ErrorKind::ConnectionReset);
         }
         let now_ms = self.world.now_ms();
+        let watch = || (self.stores.watch.borrow_mut())(&self.stores, self.world.now_us());
         let (output, is_closed) = match &mut *self.server.borrow_mut() {
             Server::Valkey(session) => {
-                session.handle_input(&mut self.stores.valkey.borrow_mut(), bytes, now_ms);
+                // Several requests may have come together.
+                session.handle_input_with(&self.stores.valkey, bytes, now_ms, watch);
                 (session.take_output(), session.is_closed())
             }
             Server::Postgres(session) => {
@@ -288,10 +290,11 @@ impl Connection {
                 } else {
                     session.handle_input(&mut postgres, bytes, now_ms);
                 }
+                drop(postgres);
+                watch();
                 (session.take_output(), session.is_closed())
             }
         };
-        (self.stores.watch.borrow_mut())(&self.stores, self.world.now_us());
         self.answer(Bytes::from(output));
         if is_closed {
             let connection = Rc::clone(self);

@@ -3,6 +3,7 @@
 //! Does not know what commands do. Inline commands ("Inline commands"), which
 //! people type and no client sends, are refused.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use super::super::taken_from;
@@ -15,10 +16,13 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 /// `proto-max-bulk-len`.
 const BULK_BYTES_MAX: i64 = 512 * 1024 * 1024;
 
+/// Runs one request.
+type Run<'a> = &'a mut dyn FnMut(&mut Session, &[&[u8]]) -> Reply;
+
 /// The server's side of one connection.
 pub struct Session {
     version: Version,
-    /// Given when the first bytes come; shown by HELLO.
+    /// Given when the first command comes; shown by HELLO.
     id: i64,
     is_authenticated: bool,
     input: Vec<u8>,
@@ -46,17 +50,33 @@ impl Session {
 
     /// Takes bytes, cut anywhere, and does every command that is complete.
     pub fn handle_input(&mut self, server: &mut Server, bytes: &[u8], now_ms: u64) {
+        self.take(bytes, &mut |session, request| {
+            session.run(server, request, now_ms)
+        });
+    }
+
+    /// The same, and says so after each of them: what the server holds in between
+    /// is what another client could read.
+    pub fn handle_input_with(
+        &mut self,
+        server: &RefCell<Server>,
+        bytes: &[u8],
+        now_ms: u64,
+        mut done: impl FnMut(),
+    ) {
+        self.take(bytes, &mut |session, request| {
+            let reply = session.run(&mut server.borrow_mut(), request, now_ms);
+            done();
+            reply
+        });
+    }
+
+    fn take(&mut self, bytes: &[u8], run: Run) {
         if self.is_closed {
             return;
         }
-        if self.id == 0 {
-            self.id = server.next_session();
-            self.is_authenticated = server.password.is_none();
-        }
         let kept = std::mem::take(&mut self.input);
-        self.input = taken_from(kept, bytes, |input| {
-            self.take_requests(server, input, now_ms)
-        });
+        self.input = taken_from(kept, bytes, |input| self.take_requests(input, run));
     }
 
     pub fn take_output(&mut self) -> Vec<u8> {
@@ -69,7 +89,7 @@ impl Session {
     }
 
     /// How many bytes were taken.
-    fn take_requests(&mut self, server: &mut Server, input: &[u8], now_ms: u64) -> usize {
+    fn take_requests(&mut self, input: &[u8], run: Run) -> usize {
         let mut taken = 0;
         loop {
             match request(input.get(taken..).unwrap_or_default()) {
@@ -81,7 +101,7 @@ impl Session {
                         .collect();
                     taken = taken.saturating_add(bytes);
                     if !arguments.is_empty() {
-                        let reply = self.run(server, &arguments, now_ms);
+                        let reply = run(self, &arguments);
                         reply.write(self.version, &mut self.output);
                     }
                 }
@@ -97,6 +117,10 @@ impl Session {
     }
 
     fn run(&mut self, server: &mut Server, arguments: &[&[u8]], now_ms: u64) -> Reply {
+        if self.id == 0 {
+            self.id = server.next_session();
+            self.is_authenticated = server.password.is_none();
+        }
         let Some((place, command)) = command(arguments.first().copied().unwrap_or_default()) else {
             return unknown(arguments);
         };
