@@ -139,6 +139,14 @@ pub const TRACE_KEY_BYTES_MIN: usize = 16;
 pub const PG_PREPARED_MAX: usize = 32;
 /// Connections to a store that wait in one place for their next exchange.
 pub const KEPT_LINKS_MAX: usize = 32;
+/// Flights with what several requests ask of Valkey that one place has under way
+/// before what comes next has to gather; fewer would make it wait longer.
+pub const SHARED_FLIGHTS_MAX: usize = 4;
+/// One that takes longer is not waited for: so long at most does the next one gather.
+pub const SHARED_FLIGHT_LATE_MS: u64 = 25;
+/// What one of them carries. Who asks more travels alone.
+pub const SHARED_COMMANDS_MAX: usize = 64;
+pub const SHARED_BYTES_MAX: usize = 32 * 1024;
 /// Servers, and what lies between, hang up on those that say nothing for a minute or more.
 pub const KEPT_IDLE_MS_MAX: u64 = 30_000;
 /// How often the one that holds a lease is given time to fill, before another

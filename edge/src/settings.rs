@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use url::Url;
 
@@ -46,7 +47,7 @@ pub enum Backend {
 #[derive(Debug, Clone)]
 pub struct Settings {
     postgres: Result<Postgres, String>,
-    valkey: Result<Valkey, String>,
+    valkey: Result<Arc<Valkey>, String>,
     /// Origins that a browser may call from; `*` for any.
     pub origins: Vec<String>,
     pub backend: Backend,
@@ -90,7 +91,7 @@ impl Settings {
         };
         let mut settings = Self {
             postgres: postgres(&set),
-            valkey: valkey(&set),
+            valkey: valkey(&set).map(Arc::new),
             origins: origins(&set("CORS_ORIGINS").unwrap_or_else(|| ORIGINS_DEFAULT.to_owned()))
                 .unwrap_or_else(|what| {
                     complain(what);
@@ -174,7 +175,7 @@ impl Settings {
 
     /// # Errors
     /// Valkey's settings are missing or malformed.
-    pub fn valkey(&self) -> Result<&Valkey, Error> {
+    pub fn valkey(&self) -> Result<&Arc<Valkey>, Error> {
         self.valkey
             .as_ref()
             .map_err(|what| Error::Store(Store::Valkey, Fault::Settings(what.clone())))

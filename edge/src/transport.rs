@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::error::Fault;
 use crate::host::{Address, Host, Tls};
 use crate::limits::{KEPT_IDLE_MS_MAX, KEPT_LINKS_MAX};
+use crate::tiers::shared::Departures;
 use crate::wire::{Machine, Wants, pg, resp};
 
 /// Read at most this much at once: one TLS record and some.
@@ -92,11 +93,13 @@ impl<H: Host, M: Machine> Link<H, M> {
     }
 }
 
-/// The connections of a place that outlives requests; those of a stateless
-/// Worker end with their request, and it has none of these.
+/// The connections of a place that outlives requests, and what leaves over them
+/// together; those of a stateless Worker end with their request, and it has none
+/// of these.
 pub struct Kept<H: Host> {
     pub valkey: Idle<H, resp::Connection>,
     pub postgres: Idle<H, pg::Connection>,
+    pub departures: Departures,
 }
 
 impl<H: Host> Default for Kept<H> {
@@ -104,6 +107,7 @@ impl<H: Host> Default for Kept<H> {
         Self {
             valkey: Idle::default(),
             postgres: Idle::default(),
+            departures: Departures::default(),
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod gate;
 pub mod memory;
 pub mod postgres;
 pub mod rows;
+pub mod shared;
 pub mod valkey;
 pub mod values;
 

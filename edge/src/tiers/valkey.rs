@@ -15,12 +15,13 @@ use std::pin::pin;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 
+use super::shared;
 use crate::error::{Error, Fault, Store};
 use crate::host::Host;
 use crate::json;
 use crate::limits::{COPY_AGE_MS_MAX, STALE_IF_ERROR_S_MAX, TOUCHED_BYTES_MAX};
 use crate::mutation::{self, Mutation};
-use crate::settings::Settings;
+use crate::settings::{Settings, Valkey};
 use crate::transport::Link;
 use crate::wire::resp::{Command, Connection, Reply};
 
@@ -223,7 +224,8 @@ fn invalidate(keys: &[String], token: &str, block_ms: u64) -> Command {
 }
 
 /// Sends one flight of commands, in one round trip: over a connection that was
-/// kept, or over a new one together with the log-in.
+/// kept, together with those of other requests, or over a new one together with
+/// the log-in.
 ///
 /// # Errors
 /// Valkey is not set up, cannot be reached, is too slow, or breaks its protocol.
@@ -236,23 +238,45 @@ pub async fn ask<H: Host>(
     let valkey = settings.valkey()?;
     let failed = |fault| Error::Store(Store::Valkey, fault);
     let exchange = async {
-        let kept = host.kept().map(|kept| &kept.valkey);
-        if let Some(link) = kept.and_then(|kept| kept.take(host.now_ms())) {
-            match exchange(host, link, commands.clone()).await {
-                // Closed while it was idle, which we learn only now. What each of our
-                // commands leaves behind is the same when it runs once more.
+        if let Some(kept) = host.kept() {
+            let outcome = if shared::may_share(&commands) {
+                kept.departures.ask(host, valkey, commands.clone()).await
+            } else {
+                fly(host, valkey, commands.clone()).await
+            };
+            match outcome {
+                // Closed while it was idle, most likely, which we learn only now. What each
+                // of our commands leaves behind is the same when it runs once more.
                 Err(Fault::Unreachable(_)) => {}
                 outcome => return outcome,
             }
         }
-        let machine = Connection::new(valkey.login.clone());
-        let link = Link::open(host, &valkey.address, valkey.tls, machine).await?;
+        let link = open(host, valkey).await?;
         exchange(host, link, commands).await
     };
     match select(pin!(exchange), pin!(host.sleep(deadline_ms))).await {
         Either::Left((outcome, _)) => outcome.map_err(failed),
         Either::Right(_) => Err(failed(Fault::TimedOut)),
     }
+}
+
+/// One flight over a connection that was kept, or a new one.
+pub(super) async fn fly<H: Host>(
+    host: &H,
+    valkey: &Valkey,
+    commands: Vec<Command>,
+) -> Result<Vec<Reply>, Fault> {
+    let kept = host.kept().and_then(|kept| kept.valkey.take(host.now_ms()));
+    let link = match kept {
+        Some(link) => link,
+        None => open(host, valkey).await?,
+    };
+    exchange(host, link, commands).await
+}
+
+async fn open<H: Host>(host: &H, valkey: &Valkey) -> Result<Link<H, Connection>, Fault> {
+    let machine = Connection::new(valkey.login.clone());
+    Link::open(host, &valkey.address, valkey.tls, machine).await
 }
 
 async fn exchange<H: Host>(

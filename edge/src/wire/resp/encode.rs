@@ -55,6 +55,11 @@ impl Command {
         self.arg(n.to_string())
     }
 
+    /// How many bytes it is, or a few more.
+    pub fn bytes(&self) -> usize {
+        self.encoded.len()
+    }
+
     /// The command as it goes to the server.
     pub(super) fn into_bytes(mut self) -> BytesMut {
         let header = format!("*{}\r\n", self.arguments);
