@@ -12,7 +12,12 @@ use sim::caches::{Requests, curve::Curve};
 use sim::dice::Dice;
 use sim::trace;
 
-const REQUESTS: usize = 10_000_000;
+/// Fewer where it is only tried out.
+const REQUESTS: usize = if cfg!(debug_assertions) {
+    20_000
+} else {
+    10_000_000
+};
 const ZIPF_THINGS: u32 = 1_000_000;
 const ZIPF_EXPONENT: f64 = 0.9;
 const SEED: u64 = 52;

@@ -1,7 +1,7 @@
 //! How many requests a second each cache policy takes, on a recorded trace in
 //! memory, with room for a tenth of the things in it.
 
-#![allow(clippy::expect_used)] // A benchmark of a wrong answer must stop.
+#![allow(clippy::expect_used, clippy::indexing_slicing)] // A benchmark of a wrong answer must stop.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -15,11 +15,19 @@ use sim::caches::{
 };
 use sim::trace;
 
+/// Fewer where it is only tried out.
+const REQUESTS_MAX: usize = if cfg!(debug_assertions) {
+    20_000
+} else {
+    usize::MAX
+};
+
 fn policies(criterion: &mut Criterion) {
     for name in ["web12.trace.xz", "tw52_1m.csv.zst"] {
         let traces = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/traces");
         let trace = trace::open(&traces.join(name), None).expect("it is in the checkout");
-        let all = Requests::of_trace(&trace.requests).expect("it is short");
+        let asked_for = trace.requests.len().min(REQUESTS_MAX);
+        let all = Requests::of_trace(&trace.requests[..asked_for]).expect("it is short");
         let next_uses = clairvoyant::next_uses(&all.ids, all.distinct);
         let (capacity, distinct) = (all.distinct / 10, all.distinct);
         let mut group = criterion.benchmark_group(name);

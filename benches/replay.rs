@@ -31,8 +31,15 @@ const SPEED: u64 = 60;
 const REPLAYS: u64 = 4;
 const ROUNDS: usize = 3;
 
+/// Fewer where it is only tried out.
+const VISITS_MAX: usize = if cfg!(debug_assertions) {
+    1_000
+} else {
+    usize::MAX
+};
+
 fn traffic() -> Result<Traffic> {
-    let mut traffic = mapped::traffic(&trace::excerpt()?, usize::MAX);
+    let mut traffic = mapped::traffic(&trace::excerpt()?, VISITS_MAX);
     for request in &mut traffic.requests {
         request.time_ms /= SPEED;
     }
