@@ -37,8 +37,12 @@ const bundled = (file) => async (settings, options) => {
 
 export const CONTESTANTS = {
   bare: bundled("bare.mjs"),
+  "bare, headers": bundled("bare-headers.mjs"),
   edge: (settings, options) => workerd(settings, options),
   "edge, gateway": (settings, options) => workerd({ ...settings, BACKEND: "gateway", GATEWAY_SHARDS: "1" }, options),
   hono: bundled("hono.mjs"),
   express: (settings) => server(`${PEERS}/express.mjs`, settings),
 };
+
+/** Those that ask no store and know no route: what an answer from L1 can be held against. */
+export const CEILINGS = ["bare", "bare, headers"];

@@ -13,7 +13,7 @@ import os from "node:os";
 import { setTimeout as pause } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { stores } from "../tests/edge.mjs";
-import { CONTESTANTS } from "./contestants.mjs";
+import { CEILINGS, CONTESTANTS } from "./contestants.mjs";
 import { delayed } from "./delay-proxy.mjs";
 import { load } from "./load.mjs";
 import { markdown, tables } from "./report.mjs";
@@ -47,6 +47,7 @@ const FAR_PATHS = 20;
 /** What goes on after an answer, such as filling and taking leave, belongs to the request too. */
 const SETTLED_MS = 8 * ROUND_TRIP_MS;
 
+const ANSWERING = Object.keys(CONTESTANTS).filter((name) => !CEILINGS.includes(name));
 const chosen = SCENARIOS.filter(({ name }) => name.includes(given.only));
 const say = (words) => process.stderr.write(`${words}\n`);
 /** Everything that must be closed at the end, in that order. */
@@ -83,11 +84,10 @@ async function line_up(names, settings) {
 
 /** One scenario next to the stores: all connections, all runs, and the open loop. */
 async function compare(scenario, settings) {
-  const { bare: _, ...answering } = CONTESTANTS;
-  const started = await line_up(Object.keys(answering), { ...settings, ...scenario.settings });
+  const started = await line_up(ANSWERING, { ...settings, ...scenario.settings });
   try {
     for (const it of Object.values(started)) it.body_bytes = await warm(it.url, scenario);
-    if (scenario.has_ceiling) Object.assign(started, await line_up(["bare"], { BODY_BYTES: String(started.edge.body_bytes) }));
+    if (scenario.has_ceiling) Object.assign(started, await line_up(CEILINGS, { BODY_BYTES: String(started.edge.body_bytes) }));
 
     // V8 needs a moment to compile what is hot, and the open loop a rate that all can keep.
     const rates = {};
@@ -115,11 +115,10 @@ async function overDistance(settings) {
   const far = { VALKEY_URL: await delayed(settings.VALKEY_URL, ROUND_TRIP_MS), DATABASE_URL: await delayed(settings.DATABASE_URL, ROUND_TRIP_MS) };
   open.push(...Object.values(far));
   const urls = Object.fromEntries(Object.entries(far).map(([name, { url }]) => [name, url]));
-  const { bare: _, ...answering } = CONTESTANTS;
   for (const { paths, ...rest } of chosen.filter(({ has_ceiling }) => !has_ceiling)) {
     const scenario = { ...rest, paths: paths.slice(0, FAR_PATHS) };
     say(`${scenario.name}, ${ROUND_TRIP_MS} ms away`);
-    const started = await line_up(Object.keys(answering), { ...urls, ...scenario.settings });
+    const started = await line_up(ANSWERING, { ...urls, ...scenario.settings });
     try {
       for (const [name, it] of Object.entries(started)) {
         await warm(it.url, scenario);
