@@ -78,6 +78,12 @@ pub const L1_BYTES_DEFAULT: u64 = 32 * 1024 * 1024;
 /// Largest L1 that a setting may ask for: the other half of the isolate is for
 /// the code, the bodies and the replies of the requests under way.
 pub const L1_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Answers that a host keeps ready to be sent again, in a form of its own beside L1: with
+/// L1 at its most, the Wasm and what requests need, less than the 128 MB of an isolate.
+/// Over it all are forgotten: what is asked for often is soon ready again.
+pub const READY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// A larger body is not kept ready: to copy it is the smaller part of sending it.
+pub const READY_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Longest time for which an isolate answers without asking: the bound within
 /// which it sees what other isolates wrote.
 pub const L1_AGE_MS_MAX: u64 = 5_000;

@@ -5,17 +5,24 @@
 mod body;
 pub mod changes;
 pub mod gateway;
+mod ready;
 pub(crate) mod target;
 
+use std::borrow::Cow;
+use std::future::Future;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use futures_util::future::Either;
 
 use crate::error::{Error, Store};
 use crate::host::Host;
 use crate::isolate::Isolate;
 use crate::settings::Backend;
 use crate::tiers::{Found, InL2, Tier, Tiers, Waited};
+use body::Wanted;
+use ready::Made;
+pub use ready::Ready;
 use target::Target;
 
 /// What the API reads of a request, and so all that can change an answer (but for
@@ -41,20 +48,25 @@ pub struct Request {
 }
 
 /// An answer, ready for the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Response {
     pub status: u16,
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Vec<(&'static str, Cow<'static, str>)>,
     pub body: Bytes,
+    /// Of a hit in L1, for a host that wants to give it again: see [`begin`].
+    pub ready: Option<Rc<Ready>>,
 }
 
 /// What an operation answers before headers are put on.
 pub(crate) enum Answer {
     /// A body that is no cached value.
     Plain(u16, String),
-    /// A read, as the tiers found it, with the body to send; None: it is not there.
-    Read(Found, Option<Bytes>),
+    /// A read, what the tiers found, and what was made of it if it was before.
+    Read(Rc<Wanted>, Found, Option<Made>),
 }
+
+/// How many headers an answer has, about.
+const HEADERS_USUAL: usize = 10;
 
 const MISSING: &[u8] = br#"{"error":"not found"}"#;
 
@@ -62,6 +74,20 @@ const OPENAPI: &str = include_str!("../openapi.json");
 
 /// Answers one request.
 pub async fn answer<H: Host>(host: H, isolate: Rc<Isolate>, request: Request) -> Response {
+    match begin(host, isolate, request, None) {
+        Either::Left(response) => response,
+        Either::Right(later) => later.await,
+    }
+}
+
+/// Answers one request: at once, without waiting for anything, when `ready` came with
+/// the answer to the same request before and L1 still has it; else later.
+pub fn begin<H: Host>(
+    host: H,
+    isolate: Rc<Isolate>,
+    request: Request,
+    ready: Option<&Ready>,
+) -> Either<Response, impl Future<Output = Response> + use<H>> {
     let began_ms = host.now_ms();
     let request = Rc::new(request);
     let mut tiers = Tiers::new(host, isolate);
@@ -69,13 +95,26 @@ pub async fn answer<H: Host>(host: H, isolate: Rc<Isolate>, request: Request) ->
         let way = gateway::way(&tiers.host, &tiers.isolate.settings, shards, &request);
         tiers = tiers.behind(way);
     }
+    match ready.and_then(|ready| at_once(&tiers, &request, ready)) {
+        Some(response) => Either::Left(complete(&tiers, &request, began_ms, response)),
+        None => Either::Right(later(tiers, request, began_ms)),
+    }
+}
+
+fn at_once<H: Host>(tiers: &Tiers<H>, request: &Request, ready: &Ready) -> Option<Response> {
+    let found = ready.wanted.read_at_once(tiers)?;
+    let made = found.body.as_ref().and_then(|body| ready.made(body));
+    let answer = Answer::Read(Rc::clone(&ready.wanted), found, made);
+    Some(finish(tiers, request, Ok(answer)))
+}
+
+async fn later<H: Host>(tiers: Tiers<H>, request: Rc<Request>, began_ms: u64) -> Response {
     let target = Target::parse(&request);
     let traced = match (&tiers.isolate.settings.tracing, &target) {
         (Some(tracing), Ok(target)) => tracing.begin(target, &request, began_ms),
         _ => None,
     };
-    let counted = request.path.starts_with("/api/vultr/valkey/");
-    let mut response = if request.method == "OPTIONS" {
+    let response = if request.method == "OPTIONS" {
         preflight()
     } else {
         let outcome = match target {
@@ -84,17 +123,28 @@ pub async fn answer<H: Host>(host: H, isolate: Rc<Isolate>, request: Request) ->
         };
         finish(&tiers, &request, outcome)
     };
-    if counted {
-        let took_ms = tiers.host.now_ms().saturating_sub(began_ms);
-        tiers.isolate.metrics.request(took_ms);
-    }
-    allow_origin(&tiers.isolate.settings.origins, &request, &mut response);
+    let mut response = complete(&tiers, &request, began_ms, response);
     if let Some(traced) = traced {
         tiers.host.print(&traced.line(&request, &response));
     }
     if request.method == "HEAD" {
         response.body = Bytes::new();
     }
+    response
+}
+
+/// What every answer needs in the end.
+fn complete<H: Host>(
+    tiers: &Tiers<H>,
+    request: &Request,
+    began_ms: u64,
+    mut response: Response,
+) -> Response {
+    if request.path.starts_with("/api/vultr/valkey/") {
+        let took_ms = tiers.host.now_ms().saturating_sub(began_ms);
+        tiers.isolate.metrics.request(took_ms);
+    }
+    allow_origin(&tiers.isolate.settings.origins, request, &mut response);
     response
 }
 
@@ -135,7 +185,11 @@ async fn operate<H: Host>(
             let idle = tiers.host.kept().map_or(0, |kept| kept.postgres.count());
             Ok(stats(idle, is_healthy))
         }
-        (_, "GET") => body::read(tiers, target).await,
+        (_, "GET") => {
+            let wanted = Rc::new(Wanted::of(target)?);
+            let found = wanted.read(tiers).await?;
+            Ok(Answer::Read(wanted, found, None))
+        }
         _ => body::write(tiers, target, method, request).await,
     }
 }
@@ -167,24 +221,30 @@ fn finish<H: Host>(
     request: &Request,
     outcome: Result<Answer, Error>,
 ) -> Response {
-    let mut headers = vec![
-        ("Content-Type", "application/json; charset=utf-8".to_owned()),
-        ("Cache-Control", "no-store".to_owned()),
-        ("X-Content-Type-Options", "nosniff".to_owned()),
-    ];
+    let mut headers = Vec::with_capacity(HEADERS_USUAL);
+    headers.extend([
+        ("Content-Type", "application/json; charset=utf-8".into()),
+        ("Cache-Control", "no-store".into()),
+        ("X-Content-Type-Options", "nosniff".into()),
+    ]);
+    let mut ready = None;
     let (status, body) = match outcome {
         Ok(Answer::Plain(status, text)) => (status, Bytes::from(text)),
-        Ok(Answer::Read(found, body)) => {
-            headers.push(("Cache-Status", cache_status(&found)));
-            headers.push(("Age", (found.age_ms / 1000).to_string()));
-            if let Some(body) = body {
-                let tag = entity_tag(&body);
-                let same = matches_tag(request.if_none_match.as_deref(), &tag);
-                headers.push(("ETag", tag));
-                if same {
+        Ok(Answer::Read(wanted, found, made)) => {
+            headers.push(("Cache-Status", cache_status(&found).into()));
+            headers.push(("Age", found.age_s().to_string().into()));
+            let made = made.or_else(|| wanted.made(found.body.as_ref()?));
+            if let Some(made) = made {
+                headers.push(("ETag", made.tag.to_string().into()));
+                if matches_tag(request.if_none_match.as_deref(), &made.tag) {
                     (304, Bytes::new())
                 } else {
-                    (200, body)
+                    // A line is printed for each that is traced.
+                    let is_traced = tiers.isolate.settings.tracing.is_some();
+                    if request.method == "GET" && !is_traced {
+                        ready = Ready::new(wanted, &found, &made);
+                    }
+                    (200, made.body)
                 }
             } else {
                 (404, Bytes::from_static(MISSING))
@@ -193,10 +253,10 @@ fn finish<H: Host>(
         Err(error) => {
             tiers.complain(&error);
             if let Error::MethodNotAllowed(allow) = &error {
-                headers.push(("Allow", (*allow).to_owned()));
+                headers.push(("Allow", (*allow).into()));
             }
             if error.is_for_a_moment() {
-                headers.push(("Retry-After", "1".to_owned()));
+                headers.push(("Retry-After", "1".into()));
             }
             match error {
                 Error::Answered(status, body) => (status, body),
@@ -205,37 +265,40 @@ fn finish<H: Host>(
         }
     };
     if let Some(timing) = server_timing(&tiers.waited) {
-        headers.push(("Server-Timing", timing));
+        headers.push(("Server-Timing", timing.into()));
     }
     Response {
         status,
         headers,
         body,
+        ready,
     }
 }
 
 /// `Cache-Status` (RFC 9211), the cache nearest to the origin first. L3 is the
 /// origin and no cache: an answer without a hit is its answer.
 fn cache_status(found: &Found) -> String {
-    // Rounded down, also below zero: what has -0.5 s left is stale.
-    let mut hit = format!("hit; ttl={}", found.ttl_ms.div_euclid(1000));
+    let mut hit = format!("hit; ttl={}", found.ttl_s());
     if found.is_stale {
         hit.push_str("; detail=stale-if-error");
     }
-    let mut l1 = "L1; fwd=miss".to_owned();
-    if found.in_l1 {
-        l1.push_str(&format!("; stored; ttl={}", found.ttl_ms / 1000));
-    }
-    if found.is_collapsed {
-        l1.push_str("; collapsed");
-    }
+    let l1 = || {
+        let mut l1 = "L1; fwd=miss".to_owned();
+        if found.in_l1 {
+            l1.push_str(&format!("; stored; ttl={}", found.ttl_ms / 1000));
+        }
+        if found.is_collapsed {
+            l1.push_str("; collapsed");
+        }
+        l1
+    };
     match (found.tier, found.in_l2) {
         (Tier::L1, _) => format!("L1; {hit}"),
-        (Tier::L2, _) if found.is_stale => format!("L2; {hit}, {l1}"),
-        (Tier::L2, _) => format!("L2; hit, {l1}"),
-        (Tier::L3, InL2::Yes) => format!("L2; fwd=miss; stored, {l1}"),
-        (Tier::L3, InL2::No) => format!("L2; fwd=miss, {l1}"),
-        (Tier::L3, InL2::Unavailable) => format!("L2; fwd=miss; detail=unavailable, {l1}"),
+        (Tier::L2, _) if found.is_stale => format!("L2; {hit}, {}", l1()),
+        (Tier::L2, _) => format!("L2; hit, {}", l1()),
+        (Tier::L3, InL2::Yes) => format!("L2; fwd=miss; stored, {}", l1()),
+        (Tier::L3, InL2::No) => format!("L2; fwd=miss, {}", l1()),
+        (Tier::L3, InL2::Unavailable) => format!("L2; fwd=miss; detail=unavailable, {}", l1()),
     }
 }
 
@@ -280,26 +343,27 @@ fn preflight() -> Response {
         headers: vec![
             (
                 "Access-Control-Allow-Methods",
-                "GET, POST, DELETE, OPTIONS".to_owned(),
+                "GET, POST, DELETE, OPTIONS".into(),
             ),
             (
                 "Access-Control-Allow-Headers",
-                "Content-Type, Authorization, If-None-Match, Idempotency-Key".to_owned(),
+                "Content-Type, Authorization, If-None-Match, Idempotency-Key".into(),
             ),
-            ("Access-Control-Max-Age", "7200".to_owned()),
-            ("Cache-Control", "no-store".to_owned()),
-            ("X-Content-Type-Options", "nosniff".to_owned()),
+            ("Access-Control-Max-Age", "7200".into()),
+            ("Cache-Control", "no-store".into()),
+            ("X-Content-Type-Options", "nosniff".into()),
         ],
         body: Bytes::new(),
+        ready: None,
     }
 }
 
 fn allow_origin(origins: &[String], request: &Request, response: &mut Response) {
     let headers = &mut response.headers;
     if origins.iter().any(|origin| origin == "*") {
-        headers.push(("Access-Control-Allow-Origin", "*".to_owned()));
+        headers.push(("Access-Control-Allow-Origin", "*".into()));
     } else {
-        headers.push(("Vary", "Origin".to_owned()));
+        headers.push(("Vary", "Origin".into()));
         let Some(origin) = request
             .origin
             .as_ref()
@@ -307,10 +371,10 @@ fn allow_origin(origins: &[String], request: &Request, response: &mut Response) 
         else {
             return;
         };
-        headers.push(("Access-Control-Allow-Origin", origin.clone()));
+        headers.push(("Access-Control-Allow-Origin", origin.clone().into()));
     }
     headers.push((
         "Access-Control-Expose-Headers",
-        "Age, Cache-Status, ETag, Retry-After, Server-Timing".to_owned(),
+        "Age, Cache-Status, ETag, Retry-After, Server-Timing".into(),
     ));
 }

@@ -281,8 +281,9 @@ mod tests {
         let request = request("GET", "/valkey/session/secret-id");
         let response = Response {
             status: 200,
-            headers: vec![("Cache-Status", "L1; hit; ttl=4".to_owned())],
+            headers: vec![("Cache-Status", "L1; hit; ttl=4".into())],
             body: Bytes::from("{}"),
+            ready: None,
         };
         let line = traced(1.0, &request).unwrap().line(&request, &response);
         assert!(

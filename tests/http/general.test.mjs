@@ -130,6 +130,38 @@ describe("every answer:", () => {
     }
   });
 
+  test("a read that is repeated says each time how old it is, and sees the next write", async () => {
+    const path = `${VK}/session/${uid()}`;
+    okAnswer(await post(path, { is: "first" }));
+    const seen = new Set();
+    const until = Date.now() + 2500;
+    let etag;
+    while (Date.now() < until) {
+      const res = okAnswer(await get(path));
+      hasCommonHeaders(res);
+      assert.equal(res.body.is, "first");
+      etag = res.headers.get("etag");
+      if (answeredBy(res) !== "L1") continue;
+      seen.add(ageOf(res));
+      const ttl_s = Number(/ttl=(\d+)/.exec(res.headers.get("cache-status"))[1]);
+      // It stays for 5 s at most, less a tenth so that copies do not end together.
+      assert.ok(ageOf(res) + ttl_s >= 3 && ageOf(res) + ttl_s <= 5, res.headers.get("cache-status"));
+    }
+    assert.deepEqual([...seen], [0, 1, 2]);
+    for (let n = 0; n < 3; n++) {
+      const res = await get(path, { "If-None-Match": etag });
+      assert.deepEqual([res.status, res.text], [304, ""]);
+    }
+    okAnswer(await post(path, { is: "second" }));
+    for (let n = 0; n < 3; n++) {
+      const res = okAnswer(await get(path));
+      assert.equal(res.body.is, "second");
+      assert.notEqual(res.headers.get("etag"), etag);
+    }
+    okAnswer(await del(path));
+    for (let n = 0; n < 3; n++) assert.equal((await get(path)).status, 404);
+  });
+
   test("304 answers have no body and keep no-store and the ETag", async () => {
     const etag = okAnswer(await get(`${PG}/products`)).headers.get("etag");
     for (const condition of [etag, `"x", ${etag}`, `W/${etag.replace(/^W\//, "")}`, "*"]) {

@@ -5,7 +5,8 @@
 //! a socket or timer belongs to the request that made it. A Durable Object may
 //! hold some: all requests of one share one I/O context.
 
-use std::cell::OnceCell;
+use std::borrow::Cow;
+use std::cell::{OnceCell, RefCell};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -15,19 +16,23 @@ use std::task::{self, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use futures_util::task::AtomicWaker;
 use futures_util::{FutureExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
+use worker::js_sys::JsString;
 use worker::wasm_bindgen::{self, JsValue, prelude::wasm_bindgen};
 use worker::wasm_bindgen_futures::future_to_promise;
 use worker::{Context, Env, SecureTransport, Socket, State, js_sys, web_sys, worker_sys};
 
 use crate::host::{Address, Body, Host, Tls};
 use crate::isolate::Isolate;
-use crate::limits::{CHANGES_WATCH_MS, REQUEST_BODY_BYTES_MAX};
+use crate::limits::{
+    CHANGES_WATCH_MS, READY_BODY_BYTES_MAX, READY_BYTES_MAX, REQUEST_BODY_BYTES_MAX,
+};
 use crate::route::gateway::{self, ENVELOPE};
-use crate::route::{self, Request, Response, changes};
+use crate::route::{self, Ready, Request, Response, changes};
 use crate::settings::Settings;
 use crate::transport::Kept;
 
@@ -38,6 +43,7 @@ const FLOOR_MS: &str = "Shepherd-Edge-Floor-Ms";
 
 thread_local! {
     static ISOLATE: OnceCell<Rc<Isolate>> = const { OnceCell::new() };
+    static SENT: RefCell<Sent> = RefCell::default();
 }
 
 /// One request's view of the platform, or a Durable Object's.
@@ -66,7 +72,8 @@ impl Host for Workers {
     type Stream = Stream;
 
     fn now_ms(&self) -> u64 {
-        worker::Date::now().as_millis()
+        // Not `worker::Date`, which is an object for each look at the clock.
+        js_sys::Date::now() as u64
     }
 
     fn sleep(&self, duration_ms: u64) -> impl Future<Output = ()> {
@@ -119,7 +126,7 @@ impl Host for Workers {
     }
 
     fn nfkc(text: &str) -> String {
-        js_sys::JsString::from(text).normalize("NFKC").into()
+        JsString::from(text).normalize("NFKC").into()
     }
 
     fn print(&self, line: &str) {
@@ -223,31 +230,82 @@ pub fn scheduled(_: JsValue, env: Env, context: worker_sys::Context) -> js_sys::
     })
 }
 
-/// Answers at once, without a promise, when L1 has the answer: its future is
-/// ready when it is first looked at, because nothing in it waits.
+/// Answers with nothing at hand of what [`answer`] is given.
+#[wasm_bindgen]
+#[must_use]
+pub fn fetch(request: web_sys::Request, env: Env, context: worker_sys::Context) -> JsValue {
+    answer(
+        js::opening(&request, false),
+        u32::MAX,
+        request,
+        env,
+        context,
+    )
+}
+
+/// Answers at once, without a promise, when nothing has to be waited for: L1 has
+/// the answer, or there is nothing to ask. `number` is that of the [`Form`] which the
+/// same `opening` was answered with before, or of none.
 ///
 /// Written out and not by `worker::event`, which makes a promise of everything.
 #[wasm_bindgen]
 #[must_use]
-pub fn fetch(request: web_sys::Request, env: Env, context: worker_sys::Context) -> JsValue {
+pub fn answer(
+    opening: JsString,
+    number: u32,
+    request: web_sys::Request,
+    env: Env,
+    context: worker_sys::Context,
+) -> JsValue {
     let isolate = isolate(&env);
     let context = Context::new(context);
     let host = Workers {
         place: Rc::new(Place::Request { context, env }),
     };
+    let opened = match isolate.settings.tracing {
+        Some(_) => opened(&js::opening(&request, true)),
+        None => opened(&opening),
+    };
     let defers = host.clone();
-    let mut work = Begun::new(async move {
-        let request = read(request, isolate.settings.tracing.is_some()).await?;
-        Ok(route::answer(host, isolate, request).await)
-    });
+    let mut work = if has_body(&opened, &request) {
+        Begun::new(Either::Left(async move {
+            let body = body(request).await?;
+            let request = Request { body, ..opened };
+            Ok(route::answer(host, isolate, request).await)
+        }))
+    } else {
+        let ready = SENT.with(|sent| sent.borrow().ready(number));
+        match route::begin(host, isolate, opened, ready.as_deref()) {
+            Either::Left(answer) => return send(&opening, number, answer).into(),
+            Either::Right(later) => Begun::new(Either::Right(later.map(Ok))),
+        }
+    };
     match (&mut work).now_or_never() {
-        Some(answer) => finished(answer.map(written)),
+        Some(answer) => finished(answer.map(|answer| send(&opening, number, answer))),
         None => future_to_promise(async move {
             let answer = within(&defers, work).await;
             Ok(finished(answer))
         })
         .into(),
     }
+}
+
+/// Whether the answer of that number may be given once more as it is, and now is.
+#[wasm_bindgen]
+#[must_use]
+pub fn holds(number: u32, now_ms: f64) -> bool {
+    let ready = SENT.with(|sent| sent.borrow().ready(number));
+    ISOLATE.with(|cell| {
+        let isolate = cell.get().zip(ready);
+        isolate.is_some_and(|(isolate, ready)| ready.holds(isolate, now_ms as u64))
+    })
+}
+
+/// What `entry.js` needs of [`js`].
+#[wasm_bindgen]
+#[must_use]
+pub fn sending() -> JsValue {
+    js::sending()
 }
 
 /// Work that was looked at before anybody could be woken. The platform's timers
@@ -352,14 +410,111 @@ async fn within(
 }
 
 fn written(answer: Response) -> web_sys::Response {
-    let mut headers = String::with_capacity(512);
-    for (name, value) in &answer.headers {
+    js::respond(answer.status, &lines(&answer.headers), &answer.body)
+}
+
+fn send(opening: &JsString, number: u32, mut answer: Response) -> web_sys::Response {
+    match answer.ready.take() {
+        Some(ready) if answer.body.len() <= READY_BODY_BYTES_MAX => SENT.with(|sent| {
+            let mut sent = sent.borrow_mut();
+            sent.send(opening, number, ready, answer)
+        }),
+        _ => written(answer),
+    }
+}
+
+fn lines<'a>(headers: impl IntoIterator<Item = &'a Header>) -> String {
+    let mut lines = String::with_capacity(512);
+    for (name, value) in headers {
         for part in [*name, "\n", value, "\n"] {
-            headers.push_str(part);
+            lines.push_str(part);
         }
     }
-    js::respond(answer.status, &headers, &answer.body)
+    lines
 }
+
+type Header = (&'static str, Cow<'static, str>);
+
+/// Answers from L1, by number, in the form that the platform sends them in. JavaScript
+/// has them too, by what they answer: copying a body out of Wasm and making headers
+/// is most of what such an answer costs, and of most nothing is new.
+#[derive(Default)]
+struct Sent {
+    forms: Vec<Form>,
+    bytes: usize,
+}
+
+struct Form {
+    ready: Rc<Ready>,
+    /// What `kept` was made of.
+    body: Bytes,
+    headers: Vec<Header>,
+    kept: JsValue,
+    bytes: usize,
+}
+
+impl Sent {
+    fn ready(&self, number: u32) -> Option<Rc<Ready>> {
+        let form = self.forms.get(usize::try_from(number).ok()?)?;
+        Some(Rc::clone(&form.ready))
+    }
+
+    fn send(
+        &mut self,
+        opening: &JsString,
+        number: u32,
+        ready: Rc<Ready>,
+        answer: Response,
+    ) -> web_sys::Response {
+        let Response { headers, body, .. } = answer;
+        let place = usize::try_from(number).unwrap_or(usize::MAX);
+        if let Some(form) = self.forms.get_mut(place) {
+            if form.is_like(&headers, &body) {
+                let both = headers.iter().zip(&form.headers);
+                let changed = both.filter(|(new, old)| new != old);
+                js::change(&form.kept, &lines(changed.map(|(new, _)| new)));
+                (form.ready, form.headers) = (ready, headers);
+                return js::again(&form.kept);
+            }
+            self.bytes -= form.bytes;
+        }
+        let bytes = FORM_OVERHEAD_BYTES + opening.length() as usize + body.len();
+        if self.bytes + bytes > READY_BYTES_MAX {
+            *self = Self::default();
+            js::forget();
+        }
+        self.bytes += bytes;
+        let place = place.min(self.forms.len());
+        let kept = js::keep(opening, place, &body);
+        js::change(&kept, &lines(&headers));
+        let response = js::again(&kept);
+        let form = Form {
+            ready,
+            body,
+            headers,
+            kept,
+            bytes,
+        };
+        match self.forms.get_mut(place) {
+            Some(old) => *old = form,
+            None => self.forms.push(form),
+        }
+        response
+    }
+}
+
+impl Form {
+    /// The very same body, and the same names of headers.
+    fn is_like(&self, headers: &[Header], body: &Bytes) -> bool {
+        let names =
+            |headers: &[Header]| -> Vec<_> { headers.iter().map(|(name, _)| *name).collect() };
+        let is_same = self.body.as_ptr() == body.as_ptr() && self.body.len() == body.len();
+        is_same && names(&self.headers) == names(headers)
+    }
+}
+
+/// What one weighs beyond its bytes, roughly: its headers here and there.
+const FORM_OVERHEAD_BYTES: usize = 2048;
 
 /// Hands a request on to a gateway.
 async fn relay(env: &Env, shard: u64, request: Request) -> worker::Result<Response> {
@@ -384,8 +539,9 @@ async fn relay(env: &Env, shard: u64, request: Request) -> worker::Result<Respon
     let relayed = js::relay(env, &name, &request.method, &headers, ENVELOPE, &body).await?;
     Ok(Response {
         status: relayed.status(),
-        headers: vec![(ENVELOPE, relayed.envelope())],
+        headers: vec![(ENVELOPE, relayed.envelope().into())],
         body: Bytes::from(relayed.body()),
+        ready: None,
     })
 }
 
@@ -413,8 +569,9 @@ async fn carried(request: web_sys::Request) -> worker::Result<Request> {
     Ok(ours)
 }
 
-async fn read(request: web_sys::Request, is_traced: bool) -> worker::Result<Request> {
-    let opening = js::opening(&request, is_traced);
+/// A request without its body.
+fn opened(opening: &JsString) -> Request {
+    let opening = String::from(opening);
     let mut lines = opening.split('\n');
     let mut line = || lines.next().unwrap_or_default();
     let method = line().to_owned();
@@ -426,7 +583,7 @@ async fn read(request: web_sys::Request, is_traced: bool) -> worker::Result<Requ
         .map_or("/", |slash| target.split_at(slash).1);
     let (path, query) = split(target);
     let mut header = || line().strip_prefix('=').map(str::to_owned);
-    let mut ours = Request {
+    Request {
         method,
         path,
         query,
@@ -438,11 +595,11 @@ async fn read(request: web_sys::Request, is_traced: bool) -> worker::Result<Requ
         place: header(),
         body: Some(Bytes::new()),
         floor_ms: None,
-    };
-    if ours.method != "GET" && ours.method != "HEAD" && request.body().is_some() {
-        ours.body = body(request).await?;
     }
-    Ok(ours)
+}
+
+fn has_body(opened: &Request, request: &web_sys::Request) -> bool {
+    opened.method != "GET" && opened.method != "HEAD" && request.body().is_some()
 }
 
 fn split(target: &str) -> (String, String) {
@@ -468,17 +625,20 @@ async fn body(request: web_sys::Request) -> worker::Result<Option<Bytes>> {
 /// What would take many calls between Wasm and JavaScript, each in one.
 mod js {
     use worker::Env;
-    use worker::js_sys::{self, Uint8Array};
+    use worker::js_sys::{self, JsString, Uint8Array};
     use worker::wasm_bindgen::{self, JsValue, prelude::wasm_bindgen};
     use worker::web_sys::{Request, Response};
 
     #[wasm_bindgen(inline_js = r#"
-        const NAMES = ["if-none-match", "origin", "content-type", "idempotency-key"];
+        const READ = ["if-none-match", "origin"];
+        const WRITTEN = [...READ, "content-type", "idempotency-key"];
 
         export function opening(request, isTraced) {
-            const { headers } = request;
-            let lines = `${request.method}\n${request.url}`;
-            for (const name of NAMES) {
+            const { headers, method } = request;
+            const isRead = method === "GET" && !isTraced;
+            let lines = `${method}\n${request.url}`;
+            // Looking for a header is no cheaper when it is not there.
+            for (const name of isRead ? READ : WRITTEN) {
                 const value = headers.get(name);
                 lines += value === null ? "\n" : `\n=${value}`;
             }
@@ -487,6 +647,12 @@ mod js {
                 lines += (client === null ? "\n" : `\n=${client}`) + `\n=${request.cf?.colo ?? ""}`;
             }
             return lines;
+        }
+
+        function set(headers, lines) {
+            const parts = lines.split("\n");
+            for (let n = 0; n + 1 < parts.length; n += 2) headers.set(parts[n], parts[n + 1]);
+            return headers;
         }
 
         export function declaredBytes(request) {
@@ -498,20 +664,13 @@ mod js {
             return new Uint8Array(await request.arrayBuffer());
         }
 
-        function named(lines) {
-            const parts = lines.split("\n");
-            const headers = {};
-            for (let n = 0; n + 1 < parts.length; n += 2) headers[parts[n]] = parts[n + 1];
-            return headers;
-        }
-
         export async function relay(env, name, method, lines, envelope, body) {
             // The operator says where it is to live.
             const { GATEWAY, GATEWAY_LOCATION } = env;
             const options = GATEWAY_LOCATION ? { locationHint: GATEWAY_LOCATION } : {};
             const gateway = GATEWAY.get(GATEWAY.idFromName(name), options);
             const sent = body.length > 0 ? body.slice() : undefined;
-            const response = await gateway.fetch("http://gateway/", { method, headers: named(lines), body: sent });
+            const response = await gateway.fetch("http://gateway/", { method, headers: set(new Headers(), lines), body: sent });
             const received = new Uint8Array(await response.arrayBuffer());
             return { status: response.status, envelope: response.headers.get(envelope) ?? "", body: received };
         }
@@ -527,15 +686,29 @@ mod js {
         }
 
         export function respond(status, lines, body) {
-            const headers = named(lines);
+            const headers = set(new Headers(), lines);
             // A copy, because the memory of Wasm moves; 204 and 304 have no body at all.
             return new Response(body.length > 0 ? body.slice() : null, { status, headers });
         }
+
+        // What was sent from L1, by what it answers: { number, body, headers }. A `Response`
+        // is made of it and takes nothing out of it.
+        const sent = new Map();
+
+        export function keep(opening, number, body) {
+            const kept = { number, body: body.slice(), headers: new Headers() };
+            sent.set(opening, kept);
+            return kept;
+        }
+        export const change = (kept, lines) => set(kept.headers, lines);
+        export const forget = () => sent.clear();
+        export const again = (kept) => new Response(kept.body, kept);
+        export const sending = () => ({ opening, sent, again });
     "#)]
     extern "C" {
-        /// The method, the URL, and the headers of NAMES, a line each; one that is there
-        /// begins with `=`; where requests are traced, who asks and where too.
-        pub fn opening(request: &Request, is_traced: bool) -> String;
+        /// The method, the URL, and the headers of READ or WRITTEN, a line each; one that
+        /// is there begins with `=`; where requests are traced, who asks and where too.
+        pub fn opening(request: &Request, is_traced: bool) -> JsString;
         /// What the client said that the body has, or else not a number.
         #[wasm_bindgen(js_name = declaredBytes)]
         pub fn declared_bytes(request: &Request) -> f64;
@@ -561,8 +734,16 @@ mod js {
         pub fn body(this: &Relayed) -> Vec<u8>;
         /// The method and the headers that [`relay`] sends, a line each, as [`opening`] has them.
         pub fn carried(request: &Request, target: &str, floor: &str) -> String;
-
         /// Headers are lines too: a name, its value, and so on.
         pub fn respond(status: u16, lines: &str, body: &[u8]) -> Response;
+        /// Makes what [`again`] answers 200 with, without headers; in the place of what
+        /// was kept for the same opening.
+        pub fn keep(opening: &JsString, number: usize, body: &[u8]) -> JsValue;
+        /// Sets some of its headers.
+        pub fn change(kept: &JsValue, lines: &str);
+        /// Forgets all that is kept.
+        pub fn forget();
+        pub fn again(kept: &JsValue) -> Response;
+        pub fn sending() -> JsValue;
     }
 }

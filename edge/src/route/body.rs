@@ -1,5 +1,7 @@
 //! The operations: bodies taken apart, values and rows given back in the API's shapes.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
@@ -9,8 +11,9 @@ use crate::host::Host;
 use crate::json::{self, Object};
 use crate::limits;
 use crate::policy::Kind;
+use crate::route::ready::Made;
 use crate::route::target::{Target, Typed, generic_key};
-use crate::route::{Answer, Request};
+use crate::route::{Answer, Request, entity_tag};
 use crate::tiers::changes::MadeOld;
 use crate::tiers::postgres as sql;
 use crate::tiers::rows::Query;
@@ -55,80 +58,146 @@ pub(super) fn made_old(kind: &str, subject: &str) -> Option<MadeOld> {
     })
 }
 
-pub(super) async fn read<H: Host>(tiers: &Tiers<H>, target: Target) -> Result<Answer, Error> {
-    Ok(match target {
-        Target::Session(id) => value(tiers.value(&session_key(&id)).await?, None, false),
-        Target::Typed(Typed::Conversation, id) => value(
-            tiers.value(&Typed::Conversation.key(&id)).await?,
-            None,
-            false,
-        ),
-        Target::Typed(typed, id) => value(
-            tiers.value(&typed.key(&id)).await?,
-            Some(typed.name()),
-            false,
-        ),
-        Target::Generic(key) => value(tiers.value(&key).await?, Some("value"), true),
-        Target::Products(filter) => {
-            let variant = format!("{filter:?}");
-            let parameters = vec![
-                filter.category,
-                filter.brand,
-                filter.min_price,
-                filter.max_price,
-                Some(filter.limit.to_string()),
-            ];
-            // One key a filter: a hash of all of them would be too large to look through.
-            let key = format!("{PRODUCTS}:{}", hex(&Sha256::digest(&variant)));
-            let statement = Statement {
-                sql: sql::PRODUCTS,
-                parameters,
-            };
-            rows(tiers, Kind::Products, (key, String::new()), statement, list).await?
+/// What a read asks the tiers for, and how it is sent.
+pub(crate) enum Wanted {
+    Value {
+        key: String,
+        /// The value is sent under this name; None: bare.
+        name: Option<&'static str>,
+        /// Else a stored null is as if nothing were there.
+        null_counts: bool,
+    },
+    Rows(Rc<Query>),
+}
+
+impl Wanted {
+    /// # Errors
+    /// Nothing that can be read.
+    pub(super) fn of(target: Target) -> Result<Self, Error> {
+        let typed = |key, name| Self::Value {
+            key,
+            name,
+            null_counts: false,
+        };
+        Ok(match target {
+            Target::Session(id) => typed(session_key(&id), None),
+            Target::Typed(one @ Typed::Conversation, id) => typed(one.key(&id), None),
+            Target::Typed(one, id) => typed(one.key(&id), Some(one.name())),
+            Target::Generic(key) => Self::Value {
+                key,
+                name: Some("value"),
+                null_counts: true,
+            },
+            Target::Products(filter) => {
+                let variant = format!("{filter:?}");
+                let parameters = vec![
+                    filter.category,
+                    filter.brand,
+                    filter.min_price,
+                    filter.max_price,
+                    Some(filter.limit.to_string()),
+                ];
+                // One key a filter: a hash of all of them would be too large to look through.
+                let key = format!("{PRODUCTS}:{}", hex(&Sha256::digest(&variant)));
+                let statement = Statement {
+                    sql: sql::PRODUCTS,
+                    parameters,
+                };
+                rows(Kind::Products, (key, String::new()), statement, list)
+            }
+            Target::Profile(user) => {
+                let key = copy_key("profile", &user);
+                let statement = Statement {
+                    sql: sql::PROFILE,
+                    parameters: vec![Some(user)],
+                };
+                rows(Kind::Profile, (key, String::new()), statement, single)
+            }
+            Target::Orders(user, limit) => {
+                let key = copy_key("orders", &user);
+                let statement = Statement {
+                    sql: sql::ORDERS,
+                    parameters: vec![Some(user), Some(limit.to_string())],
+                };
+                rows(Kind::Orders, (key, limit.to_string()), statement, list)
+            }
+            Target::Returns(user, product) => {
+                let key = user.as_deref().map_or_else(every_return, returns_of);
+                let variant = product
+                    .as_deref()
+                    .map_or_else(String::new, |product| hex(&Sha256::digest(product)));
+                let statement = Statement {
+                    sql: sql::RETURNS,
+                    parameters: vec![user, product, Some(limits::ROWS_MAX.to_string())],
+                };
+                rows(Kind::Returns, (key, variant), statement, list)
+            }
+            _ => return Err(Error::NotFound),
+        })
+    }
+
+    pub(super) async fn read<H: Host>(&self, tiers: &Tiers<H>) -> Result<Found, Error> {
+        match self {
+            Self::Value { key, .. } => tiers.value(key).await,
+            Self::Rows(query) => tiers.rows(query).await,
         }
-        Target::Profile(user) => {
-            let key = copy_key("profile", &user);
-            let statement = Statement {
-                sql: sql::PROFILE,
-                parameters: vec![Some(user)],
-            };
-            rows(
-                tiers,
-                Kind::Profile,
-                (key, String::new()),
-                statement,
-                single,
-            )
-            .await?
+    }
+
+    /// What L1 answers with, without waiting.
+    pub(super) fn read_at_once<H: Host>(&self, tiers: &Tiers<H>) -> Option<Found> {
+        match self {
+            Self::Value { key, .. } => tiers.value_at_once(key),
+            Self::Rows(query) => tiers.rows_at_once(query),
         }
-        Target::Orders(user, limit) => {
-            let key = copy_key("orders", &user);
-            let statement = Statement {
-                sql: sql::ORDERS,
-                parameters: vec![Some(user), Some(limit.to_string())],
-            };
-            rows(
-                tiers,
-                Kind::Orders,
-                (key, limit.to_string()),
-                statement,
-                list,
-            )
-            .await?
+    }
+
+    /// What L1 is looked at for: a key and its variant.
+    pub(super) fn place(&self) -> (&str, &str) {
+        match self {
+            Self::Value { key, .. } => (key, ""),
+            Self::Rows(query) => (&query.key, &query.variant),
         }
-        Target::Returns(user, product) => {
-            let key = user.as_deref().map_or_else(every_return, returns_of);
-            let variant = product
-                .as_deref()
-                .map_or_else(String::new, |product| hex(&Sha256::digest(product)));
-            let statement = Statement {
-                sql: sql::RETURNS,
-                parameters: vec![user, product, Some(limits::ROWS_MAX.to_string())],
-            };
-            rows(tiers, Kind::Returns, (key, variant), statement, list).await?
-        }
-        _ => return Err(Error::NotFound),
-    })
+    }
+
+    pub(super) fn is_value(&self) -> bool {
+        matches!(self, Self::Value { .. })
+    }
+
+    /// What is sent for what was found; None: as if nothing were there.
+    pub(super) fn made(&self, found: &Bytes) -> Option<Made> {
+        let body = match self {
+            Self::Value {
+                null_counts: false, ..
+            } if found.trim_ascii() == b"null" => return None,
+            Self::Value {
+                name: Some(name), ..
+            } => {
+                let mut body = format!("{{\"{name}\":").into_bytes();
+                body.extend_from_slice(found);
+                body.push(b'}');
+                Bytes::from(body)
+            }
+            Self::Value { name: None, .. } | Self::Rows(_) => found.clone(),
+        };
+        let tag = entity_tag(&body).into();
+        Some(Made { body, tag })
+    }
+}
+
+fn rows(
+    kind: Kind,
+    (key, variant): (String, String),
+    statement: Statement,
+    render: fn(&Rows) -> Result<Option<Vec<u8>>, Error>,
+) -> Wanted {
+    Wanted::Rows(Rc::new(Query {
+        kind,
+        key,
+        family: (kind == Kind::Products).then_some(PRODUCTS),
+        variant,
+        statement,
+        render,
+    }))
 }
 
 fn returns_of(user: &str) -> String {
@@ -157,42 +226,6 @@ fn broken(error: crate::wire::WireError) -> Error {
         crate::error::Store::Postgres,
         crate::error::Fault::Wire(error),
     )
-}
-
-async fn rows<H: Host>(
-    tiers: &Tiers<H>,
-    kind: Kind,
-    (key, variant): (String, String),
-    statement: Statement,
-    render: fn(&Rows) -> Result<Option<Vec<u8>>, Error>,
-) -> Result<Answer, Error> {
-    let query = Query {
-        kind,
-        key,
-        family: (kind == Kind::Products).then_some(PRODUCTS),
-        variant,
-        statement,
-        render,
-    };
-    let found = tiers.rows(query).await?;
-    let body = found.body.clone();
-    Ok(Answer::Read(found, body))
-}
-
-/// A stored value under its name, or bare. A stored null is a value on the
-/// generic route only.
-fn value(found: Found, name: Option<&str>, null_counts: bool) -> Answer {
-    let there = |text: &&Bytes| null_counts || text.trim_ascii() != b"null";
-    let body = found.body.as_ref().filter(there).map(|text| match name {
-        None => text.clone(),
-        Some(name) => {
-            let mut body = format!("{{\"{name}\":").into_bytes();
-            body.extend_from_slice(text);
-            body.push(b'}');
-            Bytes::from(body)
-        }
-    });
-    Answer::Read(found, body)
 }
 
 pub(super) async fn write<H: Host>(

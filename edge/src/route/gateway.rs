@@ -89,7 +89,7 @@ pub async fn serve<H: Host>(host: H, isolate: Rc<Isolate>, request: Request) -> 
     };
     let (status, body) = match outcome {
         Ok(Answer::Plain(status, text)) => (status, Bytes::from(text)),
-        Ok(Answer::Read(found, _)) => {
+        Ok(Answer::Read(_, found, _)) => {
             envelope.found = Some(finding(&found));
             let status = if found.body.is_some() { 200 } else { 404 };
             (status, found.body.unwrap_or_default())
@@ -109,8 +109,9 @@ pub async fn serve<H: Host>(host: H, isolate: Rc<Isolate>, request: Request) -> 
     let text = serde_json::to_string(&envelope).unwrap_or_default();
     Response {
         status,
-        headers: vec![(ENVELOPE, text)],
+        headers: vec![(ENVELOPE, text.into())],
         body,
+        ready: None,
     }
 }
 
@@ -291,8 +292,9 @@ mod tests {
         };
         let answer = |envelope: &Envelope| Response {
             status: 200,
-            headers: vec![(ENVELOPE, serde_json::to_string(envelope).unwrap())],
+            headers: vec![(ENVELOPE, serde_json::to_string(envelope).unwrap().into())],
             body: Bytes::from("[1]"),
+            ready: None,
         };
         let relayed = opened(answer(&envelope)).unwrap().unwrap();
         assert_eq!(
@@ -323,9 +325,10 @@ mod tests {
             status: 200,
             headers: Vec::new(),
             body: Bytes::new(),
+            ready: None,
         };
         assert!(opened(response.clone()).is_none());
-        response.headers.push((ENVELOPE, "{".to_owned()));
+        response.headers.push((ENVELOPE, "{".into()));
         assert!(opened(response).is_none());
     }
 

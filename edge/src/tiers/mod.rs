@@ -82,6 +82,48 @@ pub enum InL2 {
     Unavailable,
 }
 
+impl Found {
+    fn new(entry: Entry, tier: Tier, in_l2: InL2, now_ms: u64) -> Self {
+        let ttl_ms = i128::from(entry.fresh_until_ms) - i128::from(now_ms);
+        Self {
+            stale_ms: entry.stale_until_ms.saturating_sub(now_ms),
+            l2_asked_ms: NOT_KNOWN_MS,
+            in_l1: true,
+            in_l2,
+            age_ms: entry.age_ms(now_ms),
+            body: entry.body,
+            ttl_ms: i64::try_from(ttl_ms).unwrap_or(i64::MAX),
+            tier,
+            is_stale: false,
+            is_collapsed: false,
+        }
+    }
+
+    pub fn age_s(&self) -> u64 {
+        self.age_ms / 1000
+    }
+
+    /// Rounded down, also below zero: what has -0.5 s left is stale.
+    pub fn ttl_s(&self) -> i64 {
+        self.ttl_ms.div_euclid(1000)
+    }
+}
+
+/// What L1 answers with at that time of the isolate's; true: a refresh is due, and
+/// nobody does it.
+pub fn fresh(isolate: &Isolate, key: &str, variant: &str, now_ms: u64) -> Option<(Found, bool)> {
+    let entry = isolate.memory.borrow_mut().copy(key, variant, now_ms)?;
+    if !entry.is_fresh(now_ms) {
+        return None;
+    }
+    let under_way = || {
+        let flights = isolate.flights.borrow();
+        flights.under_way(key, variant, now_ms).is_some()
+    };
+    let is_due = entry.is_due(now_ms) && !under_way();
+    Some((Found::new(entry, Tier::L1, InL2::No, now_ms), is_due))
+}
+
 /// What the gateway answers to the request that is walked for. The argument is
 /// [`flights::Flights::floor_ms`]: what the answer must not be older than.
 pub type Gateway = Rc<dyn Fn(Option<u64>) -> Pin<Box<dyn Future<Output = Result<Relayed, Error>>>>>;
@@ -335,27 +377,16 @@ impl<H: Host> Tiers<H> {
 
     // ------------------------------------------------------------ L1
 
-    fn copy(&self, key: &str, variant: &str) -> Option<Entry> {
-        let now_ms = self.now_ms();
-        self.isolate.memory.borrow_mut().copy(key, variant, now_ms)
-    }
-
     /// What L1 answers with; true: a refresh is due, and nobody does it.
     fn fresh(&self, key: &str, variant: &str) -> Option<(Found, bool)> {
-        let now_ms = self.now_ms();
-        let entry = self.copy(key, variant)?;
-        let found = self.found(&entry, Tier::L1, InL2::No);
-        let under_way = || {
-            let flights = self.isolate.flights.borrow();
-            flights.under_way(key, variant, now_ms).is_some()
-        };
-        let is_due = entry.is_due(now_ms) && !under_way();
-        entry.is_fresh(now_ms).then_some((found, is_due))
+        fresh(&self.isolate, key, variant, self.now_ms())
     }
 
     /// What L1 answers with when the truth cannot be asked (RFC 5861, section 4).
     fn stale_if_error(&self, key: &str, variant: &str, error: Error) -> Result<Found, Error> {
-        let copy = self.copy(key, variant).filter(|_| error.is_of_store());
+        let now_ms = self.now_ms();
+        let copy = self.isolate.memory.borrow_mut().copy(key, variant, now_ms);
+        let copy = copy.filter(|_| error.is_of_store());
         copy.map(|entry| Found {
             is_stale: true,
             ..self.found(&entry, Tier::L1, InL2::No)
@@ -406,20 +437,7 @@ impl<H: Host> Tiers<H> {
     }
 
     fn found(&self, entry: &Entry, tier: Tier, in_l2: InL2) -> Found {
-        let now_ms = self.now_ms();
-        let ttl_ms = i128::from(entry.fresh_until_ms) - i128::from(now_ms);
-        Found {
-            stale_ms: entry.stale_until_ms.saturating_sub(now_ms),
-            l2_asked_ms: NOT_KNOWN_MS,
-            in_l1: true,
-            in_l2,
-            body: entry.body.clone(),
-            age_ms: entry.age_ms(now_ms),
-            ttl_ms: i64::try_from(ttl_ms).unwrap_or(i64::MAX),
-            tier,
-            is_stale: false,
-            is_collapsed: false,
-        }
+        Found::new(entry.clone(), tier, in_l2, self.now_ms())
     }
 
     // ------------------------------------------------------------ the gateway

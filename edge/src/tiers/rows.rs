@@ -54,18 +54,23 @@ impl<H: Host> Tiers<H> {
     ///
     /// # Errors
     /// No tier can answer.
-    pub async fn rows(&self, query: Query) -> Result<Found, Error> {
-        let query = Rc::new(query);
-        let (key, variant) = (query.key.as_str(), query.variant.as_str());
-        if let Some((found, is_due)) = self.fresh(key, variant) {
-            if is_due {
-                self.refresh_rows(&query);
-            }
+    pub async fn rows(&self, query: &Rc<Query>) -> Result<Found, Error> {
+        if let Some(found) = self.rows_at_once(query) {
             return Ok(found);
         }
-        self.collapsed(Store::Postgres, key, variant, self.load_rows(&query))
+        let (key, variant) = (query.key.as_str(), query.variant.as_str());
+        self.collapsed(Store::Postgres, key, variant, self.load_rows(query))
             .await
             .or_else(|error| self.stale_if_error(key, variant, error))
+    }
+
+    /// What L1 answers with, without waiting; a refresh that is due begins.
+    pub fn rows_at_once(&self, query: &Rc<Query>) -> Option<Found> {
+        let (found, is_due) = self.fresh(&query.key, &query.variant)?;
+        if is_due {
+            self.refresh_rows(query);
+        }
+        Some(found)
     }
 
     fn refresh_rows(&self, query: &Rc<Query>) {

@@ -44,34 +44,39 @@ impl<H: Host> Tiers<H> {
     /// # Errors
     /// Valkey cannot answer and there is no copy that may.
     pub async fn value(&self, key: &str) -> Result<Found, Error> {
-        let outcome = match self.fresh(key, "") {
-            Some((found, is_due)) => {
-                if is_due {
-                    self.refresh_value(key);
-                }
-                Ok(found)
-            }
-            None => self
-                .collapsed(Store::Valkey, key, "", self.load_value(key))
-                .await
-                .or_else(|error| self.stale_if_error(key, "", error))
-                .or_else(|error| {
-                    let times = Times {
-                        read_at_ms: 0,
-                        asked_at_ms: 0,
-                        gone_at_ms: 0,
-                    };
-                    let missing = self.entry(self.policy(Kind::of_key(key)), None, times);
-                    let found = self.found(&missing, Tier::L2, InL2::No);
-                    mutation::is(Mutation::OutageIsMiss)
-                        .then_some(found)
-                        .ok_or(error)
-                }),
-        };
+        if let Some(found) = self.value_at_once(key) {
+            return Ok(found);
+        }
+        let outcome = self
+            .collapsed(Store::Valkey, key, "", self.load_value(key))
+            .await
+            .or_else(|error| self.stale_if_error(key, "", error))
+            .or_else(|error| {
+                let times = Times {
+                    read_at_ms: 0,
+                    asked_at_ms: 0,
+                    gone_at_ms: 0,
+                };
+                let missing = self.entry(self.policy(Kind::of_key(key)), None, times);
+                let found = self.found(&missing, Tier::L2, InL2::No);
+                mutation::is(Mutation::OutageIsMiss)
+                    .then_some(found)
+                    .ok_or(error)
+            });
         if let Ok(found) = &outcome {
             self.count_read(found);
         }
         outcome
+    }
+
+    /// What L1 answers with, without waiting; a refresh that is due begins.
+    pub fn value_at_once(&self, key: &str) -> Option<Found> {
+        let (found, is_due) = self.fresh(key, "")?;
+        if is_due {
+            self.refresh_value(key);
+        }
+        self.count_read(&found);
+        Some(found)
     }
 
     fn refresh_value(&self, key: &str) {

@@ -511,5 +511,5 @@ fn asked(call: &Call) -> route::Request {
 
 fn header<'a>(response: &'a route::Response, name: &str) -> &'a str {
     let found = response.headers.iter().find(|(header, _)| *header == name);
-    found.map_or("", |(_, value)| value.as_str())
+    found.map_or("", |(_, value)| value)
 }
