@@ -1,11 +1,13 @@
 //! The recording proxy in front of the native edge: what was sent is what is
 //! recorded, and what was answered is what is answered through it.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -201,7 +203,7 @@ async fn with_tls(
     listener: TcpListener,
     to: std::net::SocketAddr,
     made: &certificate::Certificate,
-) -> Result<Arc<Mutex<Vec<String>>>> {
+) -> Result<Rc<RefCell<Vec<String>>>> {
     let chain = vec![CertificateDer::from_pem_slice(made.certificate.as_bytes())?];
     let key = PrivateKeyDer::from_pem_slice(made.key.as_bytes())?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -210,11 +212,11 @@ async fn with_tls(
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let said = Arc::new(Mutex::new(Vec::new()));
-    let heard = Arc::clone(&said);
+    let said = Rc::new(RefCell::new(Vec::new()));
+    let heard = Rc::clone(&said);
     tokio::task::spawn_local(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let (acceptor, heard) = (acceptor.clone(), Arc::clone(&heard));
+            let (acceptor, heard) = (acceptor.clone(), Rc::clone(&heard));
             tokio::task::spawn_local(async move {
                 // Who does not trust us goes away.
                 let Ok(mut client) = acceptor.accept(stream).await else {
@@ -224,7 +226,7 @@ async fn with_tls(
                 let count = client.read(&mut first).await?;
                 first.truncate(count);
                 let text = String::from_utf8_lossy(&first).into_owned();
-                heard.lock().unwrap().push(text);
+                heard.borrow_mut().push(text);
                 let mut server = TcpStream::connect(to).await?;
                 server.write_all(&first).await?;
                 copy_bidirectional(&mut client, &mut server).await?;
@@ -295,7 +297,7 @@ async fn a_server_with_tls_is_recorded_when_its_certificate_is_good() -> Result<
                 assert_eq!(answer.body, expected.body, "{host}");
             }
             // By its own name, by which it tells its sites apart.
-            let asked = said.lock().unwrap().pop().context("it was not asked")?;
+            let asked = said.borrow_mut().pop().context("it was not asked")?;
             let host = format!("host: {host}:{port}\r\n");
             assert!(asked.to_ascii_lowercase().contains(&host), "{asked}");
             let pid = rustix::process::Pid::from_child(&proxy.0);
