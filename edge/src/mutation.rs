@@ -58,11 +58,11 @@ pub fn choose(mutation: Option<Mutation>) {
 
 /// Whether that promise is broken.
 #[cfg(feature = "mutations")]
-pub(crate) fn is(mutation: Mutation) -> bool {
+pub fn is(mutation: Mutation) -> bool {
     CHOSEN.get() == Some(mutation)
 }
 
 #[cfg(not(feature = "mutations"))]
-pub(crate) const fn is(_: Mutation) -> bool {
+pub const fn is(_: Mutation) -> bool {
     false
 }

@@ -39,7 +39,7 @@ impl Scripts {
         Ok(Self {
             interpreter: Interpreter::new(keyspace)?,
             keyspace: Rc::clone(keyspace),
-            twins: twins::all().into(),
+            twins: twins::all(),
             by_text: HashMap::default(),
             by_sha1: HashMap::new(),
         })
