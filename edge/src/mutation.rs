@@ -21,7 +21,7 @@ pub enum Mutation {
     IdForEachAttempt,
     /// A request joins any load that is under way.
     JoinsAnyLoad,
-    /// A copy answers however old it is.
+    /// A copy answers however old it is, and nobody refreshes it.
     StaleForEver,
     /// A copy in L2 answers although the isolate has answered with newer rows.
     IsolateGoesBack,

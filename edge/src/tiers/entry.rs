@@ -78,7 +78,7 @@ impl Entry {
     }
 
     pub fn is_due(&self, now_ms: u64) -> bool {
-        now_ms >= self.refresh_at_ms
+        now_ms >= self.refresh_at_ms && !mutation::is(Mutation::StaleForEver)
     }
 
     pub(super) fn is_of_use(&self, now_ms: u64) -> bool {

@@ -214,6 +214,9 @@ pub fn run(
         chaos.gateways.replace(gateways);
     }
     if is_watched {
+        let id = Thing::OF_OTHERS.id();
+        chaos.stores.postgres.borrow_mut().put_user(&id, START_MS);
+        chaos.oracle.borrow_mut().look_anew(&chaos.stores, START_MS * 1000);
         chaos.stores.postgres.borrow_mut().note_changes();
         chaos.watcher.replace(Some(chaos.watch()));
     }
@@ -242,6 +245,11 @@ pub fn run(
 impl Chaos {
     pub fn is_over(&self) -> bool {
         self.world.now_ms() >= START_MS + self.size.traffic_ms
+    }
+
+    /// Whether changes behind the edge are watched for.
+    fn is_watched(&self) -> bool {
+        self.watcher.borrow().is_some()
     }
 
     /// Any of those that are read and written.

@@ -38,6 +38,10 @@ const CLOCKS_US: u64 = 1_000_000;
 const VIOLATIONS_MAX: usize = 20;
 
 impl Thing {
+    /// Where somebody watches for changes behind the edge, only others write this one:
+    /// what clients write often, an edge tells L2 of before the watch does.
+    pub const OF_OTHERS: Self = Self::Profile(EACH - 1);
+
     pub fn all() -> impl Iterator<Item = Self> {
         (0..EACH).flat_map(|n| [Self::Session(n), Self::Profile(n), Self::Orders(n)])
     }

@@ -7,8 +7,9 @@ use edge::mutation::Mutation;
 
 use super::{Run, START_MS, Size, run};
 
-/// Seeds of each smaller size; every sixth has the same mood and back end.
+/// Seeds of each smaller size; every twelfth has the same mood, back end and watch.
 const SEEDS: u64 = 20;
+const STEP: u64 = 12;
 
 /// The smallest run that was found, beginning with one that failed.
 pub fn shrink(failed: Run, size: Size, mutation: Option<Mutation>) -> (Run, Size) {
@@ -35,7 +36,7 @@ fn smaller(failed: &Run, size: &Size, mutation: Option<Mutation>) -> Option<(Run
         });
     }
     sizes.into_iter().find_map(|size| {
-        let seeds = (0..SEEDS).map(|count| failed.seed.wrapping_add(6 * count));
+        let seeds = (0..SEEDS).map(|count| failed.seed.wrapping_add(STEP * count));
         let mut runs = seeds.map(|seed| run(seed, failed.mood, &size, mutation, false));
         let failed = runs.find(|run| !run.violations.is_empty())?;
         Some(end_at_violation(failed, size))

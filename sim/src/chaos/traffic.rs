@@ -32,8 +32,9 @@ pub async fn clients(chaos: Rc<Chaos>, place: usize) {
         chaos.pause().await;
         let world = &chaos.world;
         let thing = chaos.thing();
+        let is_of_others = thing == Thing::OF_OTHERS && chaos.is_watched();
         let deed = match world.below(20) {
-            0 | 1 => Deed::Write,
+            0 | 1 if !is_of_others => Deed::Write,
             2 if matches!(thing, Thing::Session(_)) => Deed::Delete,
             _ => Deed::Read,
         };
@@ -238,7 +239,10 @@ async fn order(chaos: &Chaos, place: usize, thing: Thing, marker: u64) {
 pub fn behind_the_edge(chaos: &Chaos) {
     let (world, stores) = (&chaos.world, &chaos.stores);
     let n = 1_000_000_000 + chaos.requests.get();
-    let thing = chaos.thing();
+    let thing = match chaos.is_watched() && world.happens(500) {
+        true => Thing::OF_OTHERS,
+        false => chaos.thing(),
+    };
     let id = thing.id();
     match thing {
         Thing::Session(_) => {
