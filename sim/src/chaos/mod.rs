@@ -216,7 +216,10 @@ pub fn run(
     if is_watched {
         let id = Thing::OF_OTHERS.id();
         chaos.stores.postgres.borrow_mut().put_user(&id, START_MS);
-        chaos.oracle.borrow_mut().look_anew(&chaos.stores, START_MS * 1000);
+        chaos
+            .oracle
+            .borrow_mut()
+            .look_anew(&chaos.stores, START_MS * 1000);
         chaos.stores.postgres.borrow_mut().note_changes();
         chaos.watcher.replace(Some(chaos.watch()));
     }
