@@ -43,7 +43,7 @@ impl Native {
         };
         let gateway = |_| {
             let isolate = Isolate::of_gateway(settings);
-            (Self::default().keeping(), Rc::new(isolate))
+            (Self::keeping(), Rc::new(isolate))
         };
         Self {
             kept: None,
@@ -52,10 +52,10 @@ impl Native {
     }
 
     /// With connections that outlive a request.
-    fn keeping(self) -> Self {
+    fn keeping() -> Self {
         Self {
             kept: Some(Rc::default()),
-            ..self
+            ..Self::default()
         }
     }
 }
@@ -145,7 +145,7 @@ pub async fn serve(
     let isolate = Rc::new(Isolate::new(Settings::read(lookup)));
     let host = Native::new(&isolate.settings);
     if isolate.settings.changes_every_ms.is_some() {
-        let (host, isolate) = (Native::default().keeping(), Rc::clone(&isolate));
+        let (host, isolate) = (Native::keeping(), Rc::clone(&isolate));
         tokio::task::spawn_local(route::changes::watch(host, isolate, u64::MAX));
     }
     loop {

@@ -519,24 +519,27 @@ const FORM_OVERHEAD_BYTES: usize = 2048;
 /// Hands a request on to a gateway.
 async fn relay(env: &Env, shard: u64, request: Request) -> worker::Result<Response> {
     let target = format!("{}?{}", request.path, request.query);
-    let floor_ms = request.floor_ms.map(|ms| ms.to_string());
     let sent = [
-        (TARGET, Some(&target)),
-        (FLOOR_MS, floor_ms.as_ref()),
-        ("Content-Type", request.content_type.as_ref()),
-        ("Idempotency-Key", request.idempotency_key.as_ref()),
+        (TARGET, Some(target)),
+        (FLOOR_MS, request.floor_ms.map(|ms| ms.to_string())),
+        ("Content-Type", request.content_type),
+        ("Idempotency-Key", request.idempotency_key),
     ];
-    let mut headers = String::with_capacity(256);
-    for (name, value) in sent {
-        if let Some(value) = value {
-            for part in [name, "\n", value, "\n"] {
-                headers.push_str(part);
-            }
-        }
-    }
+    let sent = sent.into_iter();
+    let headers: Vec<Header> = sent
+        .filter_map(|(name, value)| Some((name, value?.into())))
+        .collect();
     let name = format!("gateway-{shard}");
     let body = request.body.unwrap_or_default();
-    let relayed = js::relay(env, &name, &request.method, &headers, ENVELOPE, &body).await?;
+    let relayed = js::relay(
+        env,
+        &name,
+        &request.method,
+        &lines(&headers),
+        ENVELOPE,
+        &body,
+    )
+    .await?;
     Ok(Response {
         status: relayed.status(),
         headers: vec![(ENVELOPE, relayed.envelope().into())],
@@ -633,20 +636,21 @@ mod js {
         const READ = ["if-none-match", "origin"];
         const WRITTEN = [...READ, "content-type", "idempotency-key"];
 
-        export function opening(request, isTraced) {
-            const { headers, method } = request;
-            const isRead = method === "GET" && !isTraced;
-            let lines = `${method}\n${request.url}`;
-            // Looking for a header is no cheaper when it is not there.
-            for (const name of isRead ? READ : WRITTEN) {
+        function read({ headers }, names) {
+            let lines = "";
+            for (const name of names) {
                 const value = headers.get(name);
                 lines += value === null ? "\n" : `\n=${value}`;
             }
-            if (isTraced) {
-                const client = headers.get("cf-connecting-ip");
-                lines += (client === null ? "\n" : `\n=${client}`) + `\n=${request.cf?.colo ?? ""}`;
-            }
             return lines;
+        }
+
+        export function opening(request, isTraced) {
+            const { method, url } = request;
+            // Looking for a header is no cheaper when it is not there.
+            const names = method === "GET" && !isTraced ? READ : WRITTEN;
+            const lines = `${method}\n${url}${read(request, names)}`;
+            return isTraced ? `${lines}${read(request, ["cf-connecting-ip"])}\n=${request.cf?.colo ?? ""}` : lines;
         }
 
         function set(headers, lines) {
@@ -676,13 +680,7 @@ mod js {
         }
 
         export function carried(request, target, floor) {
-            const { headers } = request;
-            let lines = request.method;
-            for (const name of [target, floor, "content-type", "idempotency-key"]) {
-                const value = headers.get(name);
-                lines += value === null ? "\n" : `\n=${value}`;
-            }
-            return lines;
+            return request.method + read(request, [target, floor, "content-type", "idempotency-key"]);
         }
 
         export function respond(status, lines, body) {
