@@ -7,10 +7,10 @@ import { randomBytes } from "node:crypto";
 import { after, before, describe, test } from "node:test";
 import { NOTHING_BETWEEN, native, stores, workerd } from "../edge.mjs";
 import { connectValkey } from "../http/valkey.mjs";
-import { LIMITS, ask, counted, forgetPeak, memory, unavailable } from "../observe.mjs";
+import { LIMITS, ask, askOnceGood, counted, forgetPeak, memory, unavailable } from "../observe.mjs";
 import { HELLO, bulk, passOn, scripted } from "../scripted.mjs";
 
-const DEADLINE_MS = 250;
+const DEADLINE_MS = 500;
 /** About an answer at all, on a busy machine: no benchmark. */
 const WITHIN_MS = DEADLINE_MS + 10_000;
 const MIB = 1024 * 1024;
@@ -153,7 +153,7 @@ describe("a hostile server instead of Valkey", { concurrency: true }, () => {
       /** The server is good again: the same isolate reads the value, and nothing was given away. */
       async function goesOn(before_it) {
         server.script = good;
-        const answer = await ask(edge, PATH, { within_ms: WITHIN_MS });
+        const answer = await askOnceGood(edge, PATH, { within_ms: WITHIN_MS });
         assert.equal(answer.status, 200, `${answer.text}\n${edge.log()}`);
         assert.deepEqual(answer.body, { value: JSON.parse(VALUE) });
         assert.ok((await counted(edge, WITHIN_MS)) > before_it, "another isolate answers");
