@@ -13,7 +13,7 @@ import { ROOT, server, workerd } from "../tests/edge.mjs";
 const PEERS = `${ROOT}benches/peers`;
 
 /** A peer that is a Worker, bundled for the platform as wrangler would. */
-const bundled = (file) => async (settings, options) => {
+const bundled = (file, more) => async (settings, options) => {
   const directory = await mkdtemp(join(tmpdir(), "shepherd-edge-peer-"));
   const outfile = join(directory, "index.js");
   await build({
@@ -30,7 +30,7 @@ const bundled = (file) => async (settings, options) => {
     banner: { js: 'import { createRequire } from "node:module"; const require = createRequire("/");' },
     logLevel: "error",
   });
-  const peer = await workerd(settings, { ...options, script: outfile });
+  const peer = await workerd(settings, { ...options, ...more, script: outfile });
   await rm(directory, { recursive: true });
   return peer;
 };
@@ -38,11 +38,17 @@ const bundled = (file) => async (settings, options) => {
 export const CONTESTANTS = {
   bare: bundled("bare.mjs"),
   "bare, headers": bundled("bare-headers.mjs"),
+  "bare, connects": bundled("bare-connects.mjs"),
+  "bare, gateway": bundled("bare-gateway.mjs", { has_gateway: true }),
   edge: (settings, options) => workerd(settings, options),
   "edge, gateway": (settings, options) => workerd({ ...settings, BACKEND: "gateway", GATEWAY_SHARDS: "1" }, options),
   hono: bundled("hono.mjs"),
   express: (settings) => server(`${PEERS}/express.mjs`, settings),
 };
 
-/** Those that ask no store and know no route: what an answer from L1 can be held against. */
-export const CEILINGS = ["bare", "bare, headers"];
+/**
+ * Those that know no route, and do of an answer only what the platform must: what an answer from
+ * L1 can be held against, and one for which a store is asked.
+ */
+export const CEILINGS = { l1: ["bare", "bare, headers"], stores: ["bare, connects", "bare, gateway"] };
+export const ANSWERING = Object.keys(CONTESTANTS).filter((name) => !Object.values(CEILINGS).flat().includes(name));

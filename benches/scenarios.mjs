@@ -33,10 +33,10 @@ const products = CATEGORIES.flatMap((category) => count(10, (n) => `${POSTGRES}/
 const profiles = count(USERS, (n) => `${POSTGRES}/users/user-${String(n).padStart(3, "0")}/profile`);
 export const BATCHED = 50;
 
-/** `has_ceiling`: no store is asked, so a Worker that does nothing is what it can be held against. */
+/** `is_l1`: what is asked was asked just before, and no store is. */
 export const SCENARIOS = [
-  { name: "session, from L1", paths: sessions, settings: ALL_TIERS, has_ceiling: true },
-  { name: "products, from L1", paths: products, settings: ALL_TIERS, has_ceiling: true },
+  { name: "session, from L1", paths: sessions, settings: ALL_TIERS, is_l1: true },
+  { name: "products, from L1", paths: products, settings: ALL_TIERS, is_l1: true },
   { name: "products, from L2", paths: products, settings: NO_L1 },
   { name: "products, from L3", paths: products, settings: NO_COPIES },
   { name: "profile, from L3", paths: profiles, settings: NO_COPIES },

@@ -13,7 +13,7 @@ import os from "node:os";
 import { setTimeout as pause } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { stores } from "../tests/edge.mjs";
-import { CEILINGS, CONTESTANTS } from "./contestants.mjs";
+import { ANSWERING, CEILINGS, CONTESTANTS } from "./contestants.mjs";
 import { delayed } from "./delay-proxy.mjs";
 import { load } from "./load.mjs";
 import { markdown, tables } from "./report.mjs";
@@ -47,7 +47,6 @@ const FAR_PATHS = 20;
 /** What goes on after an answer, such as filling and taking leave, belongs to the request too. */
 const SETTLED_MS = 8 * ROUND_TRIP_MS;
 
-const ANSWERING = Object.keys(CONTESTANTS).filter((name) => !CEILINGS.includes(name));
 const chosen = SCENARIOS.filter(({ name }) => name.includes(given.only));
 const say = (words) => process.stderr.write(`${words}\n`);
 /** Everything that must be closed at the end, in that order. */
@@ -87,7 +86,8 @@ async function compare(scenario, settings) {
   const started = await line_up(ANSWERING, { ...settings, ...scenario.settings });
   try {
     for (const it of Object.values(started)) it.body_bytes = await warm(it.url, scenario);
-    if (scenario.has_ceiling) Object.assign(started, await line_up(CEILINGS, { BODY_BYTES: String(started.edge.body_bytes) }));
+    const ceilings = scenario.is_l1 ? CEILINGS.l1 : CEILINGS.stores;
+    Object.assign(started, await line_up(ceilings, { ...settings, BODY_BYTES: String(started.edge.body_bytes) }));
 
     // V8 needs a moment to compile what is hot, and the open loop a rate that all can keep.
     const rates = {};
@@ -98,6 +98,8 @@ async function compare(scenario, settings) {
     for (let run = 0; run < RUNS; run++) {
       for (const name of turned(Object.keys(started), run)) {
         const record = async (kind, how) => {
+          // While the others had their turns, copies in memory became too old to answer.
+          if (scenario.is_l1) await warm(started[name].url, scenario);
           const measured = await load(started[name], scenario, how);
           result.load.push({ scenario: scenario.name, contestant: name, run, kind, rate: how.rate, ...measured });
         };
@@ -115,7 +117,7 @@ async function overDistance(settings) {
   const far = { VALKEY_URL: await delayed(settings.VALKEY_URL, ROUND_TRIP_MS), DATABASE_URL: await delayed(settings.DATABASE_URL, ROUND_TRIP_MS) };
   open.push(...Object.values(far));
   const urls = Object.fromEntries(Object.entries(far).map(([name, { url }]) => [name, url]));
-  for (const { paths, ...rest } of chosen.filter(({ has_ceiling }) => !has_ceiling)) {
+  for (const { paths, ...rest } of chosen.filter(({ is_l1 }) => !is_l1)) {
     const scenario = { ...rest, paths: paths.slice(0, FAR_PATHS) };
     say(`${scenario.name}, ${ROUND_TRIP_MS} ms away`);
     const started = await line_up(ANSWERING, { ...urls, ...scenario.settings });

@@ -24,18 +24,18 @@ const chosen = process.env.BACKEND ? { BACKEND: process.env.BACKEND, GATEWAY_SHA
  * The built Wasm in workerd itself, without wrangler's proxy before it. `settings` are its
  * variables by name; `roots` are certificates (PEM) that it trusts beside the usual ones;
  * `hyperdrive` is the URL of a PostgreSQL that the binding of that name leads to; `script` is
- * a Worker in one JavaScript file, with Node's modules, that takes the place of the edge;
- * `inspector` is a port for V8's inspector. With `cron`, `trigger` does what a Cron Trigger does,
+ * a Worker in one JavaScript file, with Node's modules, that takes the place of the edge, and
+ * has a class `Gateway` where it `has_gateway`; `inspector` is a port for V8's inspector. With `cron`, `trigger` does what a Cron Trigger does,
  * and waits for the end of what it started.
  */
-export async function workerd(settings = {}, { roots = [], hyperdrive, script, inspector, cron } = {}) {
+export async function workerd(settings = {}, { roots = [], hyperdrive, script, has_gateway = !script, inspector, cron } = {}) {
   const date = /^compatibility_date = "(.*)"$/m.exec(await readFile(`${ROOT}wrangler.toml`, "utf8"))[1];
   const directory = await mkdtemp(join(tmpdir(), "shepherd-edge-workerd-"));
   const bindings = Object.entries({ ...chosen, ...settings }).map(([name, value]) => `(name = ${text(name)}, text = ${text(value)})`);
-  const objects = script
-    ? ""
-    : `durableObjectNamespaces = [(className = "Gateway", uniqueKey = "shepherd-edge-gateway", enableSql = true)],
-       durableObjectStorage = (inMemory = void),`;
+  const objects = has_gateway
+    ? `durableObjectNamespaces = [(className = "Gateway", uniqueKey = "shepherd-edge-gateway", enableSql = true)],
+       durableObjectStorage = (inMemory = void),`
+    : "";
   if (objects) bindings.push(`(name = "GATEWAY", durableObjectNamespace = "Gateway")`);
   const services = [];
   if (hyperdrive) {
