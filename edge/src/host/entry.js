@@ -9,6 +9,10 @@ import Recovering, { Gateway } from "./worker.js";
 
 export { Gateway };
 
+// The futures of Rust are woken by microtasks. The platform's own function makes an object of
+// its own for each, and was a tenth of what an answer from a store cost; V8's promises do not.
+globalThis.queueMicrotask = (task) => void Promise.resolve().then(task);
+
 const NONE = 0xffffffff;
 const { answer, holds, sending } = Recovering.prototype;
 const { opening, sent, again } = sending();
