@@ -74,10 +74,9 @@ const OPENAPI: &str = include_str!("../openapi.json");
 
 /// Answers one request.
 pub async fn answer<H: Host>(host: H, isolate: Rc<Isolate>, request: Request) -> Response {
-    match begin(host, isolate, request, None) {
-        Either::Left(response) => response,
-        Either::Right(later) => later.await,
-    }
+    let began_ms = host.now_ms();
+    let (tiers, request) = walk(host, isolate, request);
+    later(tiers, request, began_ms).await
 }
 
 /// Answers one request: at once, without waiting for anything, when `ready` came with
@@ -89,16 +88,22 @@ pub fn begin<H: Host>(
     ready: Option<&Ready>,
 ) -> Either<Response, impl Future<Output = Response> + use<H>> {
     let began_ms = host.now_ms();
+    let (tiers, request) = walk(host, isolate, request);
+    match ready.and_then(|ready| at_once(&tiers, &request, ready)) {
+        Some(response) => Either::Left(complete(&tiers, &request, began_ms, response)),
+        None => Either::Right(later(tiers, request, began_ms)),
+    }
+}
+
+/// The walk that a request begins.
+fn walk<H: Host>(host: H, isolate: Rc<Isolate>, request: Request) -> (Tiers<H>, Rc<Request>) {
     let request = Rc::new(request);
     let mut tiers = Tiers::new(host, isolate);
     if let Backend::Gateway { shards } = tiers.isolate.settings.backend {
         let way = gateway::way(&tiers.host, &tiers.isolate.settings, shards, &request);
         tiers = tiers.behind(way);
     }
-    match ready.and_then(|ready| at_once(&tiers, &request, ready)) {
-        Some(response) => Either::Left(complete(&tiers, &request, began_ms, response)),
-        None => Either::Right(later(tiers, request, began_ms)),
-    }
+    (tiers, request)
 }
 
 fn at_once<H: Host>(tiers: &Tiers<H>, request: &Request, ready: &Ready) -> Option<Response> {

@@ -17,7 +17,8 @@ pub mod values;
 
 use std::cell::Cell;
 use std::future::Future;
-use std::pin::Pin;
+use std::ops::DerefMut;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -260,7 +261,8 @@ impl<H: Host> Tiers<H> {
         commands: Vec<Command>,
         deadline_ms: u64,
     ) -> Result<Vec<Reply>, Error> {
-        let asked = valkey::ask(&self.host, &self.isolate.settings, commands, deadline_ms);
+        let settings = &self.isolate.settings;
+        let asked = pin!(valkey::ask(&self.host, settings, commands, deadline_ms));
         self.exchange(Store::Valkey, pass, asked).await
     }
 
@@ -271,7 +273,8 @@ impl<H: Host> Tiers<H> {
 
     async fn query_with(&self, pass: Pass, statement: &Statement) -> Result<Rows, Error> {
         let asked = postgres::run(&self.host, &self.isolate, statement, self.left_ms());
-        self.exchange(Store::Postgres, pass, asked).await
+        // Large, and most requests need no room for it.
+        self.exchange(Store::Postgres, pass, Box::pin(asked)).await
     }
 
     /// Waits for room among the exchanges under way, as long as there is time.
@@ -310,7 +313,7 @@ impl<H: Host> Tiers<H> {
         &self,
         store: Store,
         pass: Pass,
-        work: impl Future<Output = Result<T, Error>>,
+        work: Pin<impl DerefMut<Target: Future<Output = Result<T, Error>>>>,
     ) -> Result<T, Error> {
         let began_ms = self.now_ms();
         let outcome = work.await;
@@ -522,13 +525,14 @@ impl<H: Host> Tiers<H> {
 
     // ------------------------------------------------------------ one load at a time
 
-    /// Loads, or waits for the load of another request.
+    /// Loads, or waits for the load of another request. The load is not moved, because a
+    /// future that is given another one has room for it three times over.
     async fn collapsed(
         &self,
         store: Store,
         key: &str,
         variant: &str,
-        load: impl Future<Output = Result<Found, Error>>,
+        load: Pin<&mut impl Future<Output = Result<Found, Error>>>,
     ) -> Result<Found, Error> {
         let settings = &self.isolate.settings;
         let deadline_ms = match store {

@@ -4,6 +4,7 @@
 //! it through all tiers and never restarts. L2 is filled only under a lease
 //! that a write takes away, so no load brings back what a write made old.
 
+use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -59,7 +60,8 @@ impl<H: Host> Tiers<H> {
             return Ok(found);
         }
         let (key, variant) = (query.key.as_str(), query.variant.as_str());
-        self.collapsed(Store::Postgres, key, variant, self.load_rows(query))
+        let load = pin!(self.load_rows(query));
+        self.collapsed(Store::Postgres, key, variant, load)
             .await
             .or_else(|error| self.stale_if_error(key, variant, error))
     }
@@ -76,7 +78,7 @@ impl<H: Host> Tiers<H> {
     fn refresh_rows(&self, query: &Rc<Query>) {
         let (tiers, query) = (self.background(), Rc::clone(query));
         self.host.defer(async move {
-            let load = tiers.load_rows(&query);
+            let load = pin!(tiers.load_rows(&query));
             if let Err(error) = tiers
                 .collapsed(Store::Postgres, &query.key, &query.variant, load)
                 .await

@@ -3,6 +3,8 @@
 //! Any request costs at most one round trip after connecting. L1 has copies
 //! that never outlive the key in Valkey.
 
+use std::pin::pin;
+
 use bytes::Bytes;
 
 use super::entry::Times;
@@ -47,8 +49,9 @@ impl<H: Host> Tiers<H> {
         if let Some(found) = self.value_at_once(key) {
             return Ok(found);
         }
+        let load = pin!(self.load_value(key));
         let outcome = self
-            .collapsed(Store::Valkey, key, "", self.load_value(key))
+            .collapsed(Store::Valkey, key, "", load)
             .await
             .or_else(|error| self.stale_if_error(key, "", error))
             .or_else(|error| {
@@ -82,7 +85,7 @@ impl<H: Host> Tiers<H> {
     fn refresh_value(&self, key: &str) {
         let (tiers, key) = (self.background(), key.to_owned());
         self.host.defer(async move {
-            let load = tiers.load_value(&key);
+            let load = pin!(tiers.load_value(&key));
             if let Err(error) = tiers.collapsed(Store::Valkey, &key, "", load).await {
                 tiers.complain(&error);
             }
