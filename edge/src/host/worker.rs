@@ -5,6 +5,8 @@
 //! a socket or timer belongs to the request that made it. A Durable Object may
 //! hold some: all requests of one share one I/O context.
 
+mod stream;
+
 use std::borrow::Cow;
 use std::cell::{OnceCell, RefCell};
 use std::future::Future;
@@ -19,12 +21,11 @@ use bytes::Bytes;
 use futures_util::future::Either;
 use futures_util::task::AtomicWaker;
 use futures_util::{FutureExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use worker::js_sys::JsString;
 use worker::wasm_bindgen::{self, JsValue, prelude::wasm_bindgen};
 use worker::wasm_bindgen_futures::future_to_promise;
-use worker::{Context, Env, SecureTransport, Socket, State, js_sys, web_sys, worker_sys};
+use worker::{Context, Env, State, js_sys, web_sys, worker_sys};
 
 use crate::host::{Address, Body, Host, Tls};
 use crate::isolate::Isolate;
@@ -35,6 +36,7 @@ use crate::route::gateway::{self, ENVELOPE};
 use crate::route::{self, Ready, Request, Response, changes};
 use crate::settings::Settings;
 use crate::transport::Kept;
+use stream::Stream;
 
 /// The headers that carry to a gateway what was asked for, as it came (the dot
 /// segments of a URL would be resolved once more), and [`Request::floor_ms`].
@@ -81,21 +83,11 @@ impl Host for Workers {
     }
 
     async fn connect(&self, address: &Address, tls: Tls) -> io::Result<Stream> {
-        let transport = match tls {
-            Tls::Off => SecureTransport::Off,
-            Tls::AtOnce => SecureTransport::On,
-            Tls::Later { .. } => SecureTransport::StartTls,
-        };
-        let socket = Socket::builder()
-            .secure_transport(transport)
-            .connect(address.host.clone(), address.port)
-            .map_err(other)?;
-        Stream(Some(socket)).opened().await
+        Stream::connect(address, tls).await
     }
 
-    async fn start_tls(&self, mut stream: Stream, _: &Address, _: Tls) -> io::Result<Stream> {
-        let plain = stream.0.take().ok_or(io::ErrorKind::NotConnected)?;
-        Stream(Some(plain.start_tls())).opened().await
+    async fn start_tls(&self, stream: Stream, _: &Address, _: Tls) -> io::Result<Stream> {
+        stream.start_tls().await
     }
 
     fn kept(&self) -> Option<&Kept<Self>> {
@@ -131,64 +123,6 @@ impl Host for Workers {
 
     fn print(&self, line: &str) {
         worker::console_error!("{line}");
-    }
-}
-
-/// A connection that is closed when it is dropped. The platform alone would keep it
-/// until its request has ended with all that it deferred, or its Durable Object has.
-struct Stream(Option<Socket>);
-
-impl Stream {
-    async fn opened(self) -> io::Result<Self> {
-        if let Some(socket) = &self.0 {
-            socket.opened().await.map_err(other)?;
-        }
-        Ok(self)
-    }
-
-    fn socket(self: Pin<&mut Self>) -> io::Result<Pin<&mut Socket>> {
-        let socket = self.get_mut().0.as_mut().map(Pin::new);
-        socket.ok_or_else(|| io::ErrorKind::NotConnected.into())
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        if let Some(mut socket) = self.0.take() {
-            // The first look begins it; nobody has to wait for its end.
-            let _ = socket.close().now_or_never();
-        }
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut task::Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.socket()?.poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut task::Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.socket()?.poll_write(context, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<io::Result<()>> {
-        self.socket()?.poll_flush(context)
-    }
-
-    fn poll_shutdown(
-        self: Pin<&mut Self>,
-        context: &mut task::Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.socket()?.poll_shutdown(context)
     }
 }
 
@@ -383,13 +317,11 @@ impl Gateway {
     pub fn fetch(&self, request: web_sys::Request) -> js_sys::Promise {
         let (host, isolate) = (self.host.clone(), Rc::clone(&self.isolate));
         let defers = self.host.clone();
-        future_to_promise(async move {
-            let work = async move {
-                let request = carried(request).await?;
-                Ok(gateway::serve(host, isolate, request).await)
-            };
-            Ok(finished(within(&defers, work).await))
-        })
+        let work = Box::pin(async move {
+            let request = carried(request).await?;
+            Ok(gateway::serve(host, isolate, request).await)
+        });
+        future_to_promise(async move { Ok(finished(within(&defers, work).await)) })
     }
 }
 
@@ -399,7 +331,7 @@ impl Gateway {
 /// invalidation. Deadlines end the work soon enough.
 async fn within(
     host: &Workers,
-    work: impl Future<Output = worker::Result<Response>> + 'static,
+    work: impl Future<Output = worker::Result<Response>> + Unpin + 'static,
 ) -> worker::Result<web_sys::Response> {
     let (sender, receiver) = oneshot::channel();
     host.defer(async move {
@@ -668,11 +600,16 @@ mod js {
             return new Uint8Array(await request.arrayBuffer());
         }
 
+        // A name is hashed each time that its id is asked for.
+        const ids = new Map();
+
         export async function relay(env, name, method, lines, envelope, body) {
-            // The operator says where it is to live.
             const { GATEWAY, GATEWAY_LOCATION } = env;
+            let id = ids.get(name);
+            if (id === undefined) ids.set(name, (id = GATEWAY.idFromName(name)));
+            // The operator says where it is to live.
             const options = GATEWAY_LOCATION ? { locationHint: GATEWAY_LOCATION } : {};
-            const gateway = GATEWAY.get(GATEWAY.idFromName(name), options);
+            const gateway = GATEWAY.get(id, options);
             const sent = body.length > 0 ? body.slice() : undefined;
             const response = await gateway.fetch("http://gateway/", { method, headers: set(new Headers(), lines), body: sent });
             const received = new Uint8Array(await response.arrayBuffer());
