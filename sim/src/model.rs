@@ -93,9 +93,10 @@ pub struct Isolates {
 pub struct Edge {
     /// Until a new isolate takes its first request.
     pub start_us: Times,
-    /// Of a request that no tier is asked for.
+    /// Of any request.
     pub floor_us: Times,
-    /// More, of one that L1 answered; and so on.
+    /// More, of one that no tier answered; and so on.
+    pub none_us: Times,
     pub l1_us: Times,
     pub l2_us: Times,
     pub l3_us: Times,
@@ -218,6 +219,7 @@ impl Default for Edge {
         Self {
             start_us: Times::Always(10_000),
             floor_us: Times::Always(300),
+            none_us: Times::Always(0),
             l1_us: Times::Always(100),
             l2_us: Times::Always(400),
             l3_us: Times::Always(1_000),
@@ -321,6 +323,7 @@ impl Model {
         let Edge {
             start_us,
             floor_us,
+            none_us,
             l1_us,
             l2_us,
             l3_us,
@@ -329,6 +332,7 @@ impl Model {
         let times = [
             ("edge.start_us", start_us),
             ("edge.floor_us", floor_us),
+            ("edge.none_us", none_us),
             ("edge.l1_us", l1_us),
             ("edge.l2_us", l2_us),
             ("edge.l3_us", l3_us),

@@ -41,6 +41,7 @@ fn model() -> Model {
         edge: model::Edge {
             start_us: Times::Always(0),
             floor_us: Times::Always(200),
+            none_us: Times::Always(30),
             l1_us: Times::Always(50),
             l2_us: Times::Always(400),
             l3_us: Times::Always(1_000),
@@ -99,7 +100,7 @@ fn assert_about(found_us: u64, expected_us: u64) {
 fn a_latency_is_round_trips_and_work() -> Result<()> {
     use Operation::{Floor, Profile, Session, StoreSession};
     let floor_us = latency_us(Mode::Direct, &[(0, Floor)], Floor)?;
-    assert_about(floor_us, 200);
+    assert_about(floor_us, 200 + 30);
     // TCP, and the log-in together with the commands.
     let session_us = latency_us(Mode::Direct, &[(0, Session)], Session)?;
     assert_about(session_us, 200 + 2 * ROUND_TRIP_US + 100 + 400);

@@ -39,7 +39,7 @@ const ROWS_PART: usize = 4;
 /// Of the rate, for what L3 answers: each is a connection to PostgreSQL, where a
 /// process begins, and too many of these wait for one another.
 const L3_RATE_PART: f64 = 0.25;
-/// Floor, L1, L2, L3, writes.
+/// No tier, L1, L2, L3, writes.
 const CASES: usize = 5;
 const FILLED_TTL_S: u32 = 600;
 /// Fewer answers by the tier that a case is made for make it another case.
@@ -61,7 +61,7 @@ const WRITES: [Operation; 3] = [
 /// Latencies as a client sees them, by who answered.
 #[derive(Debug, Clone, Default)]
 pub struct Cases {
-    pub floor: Measured,
+    pub none: Measured,
     pub l1: Measured,
     pub l2: Measured,
     pub l3: Measured,
@@ -97,7 +97,7 @@ pub async fn measure(target: &Arc<Target>, samples: usize, rate: u32) -> Result<
     let mut rows: Option<(Traffic, Instant)> = None;
     for number in 0..turns {
         let begin = WARM + number * (READS.len() + turn);
-        cases.floor.extend(bench.floor(number, turn).await?);
+        cases.none.extend(bench.floor(number, turn).await?);
         let few = part(&reads, begin, READS.len());
         cases.l1.extend(bench.l1(&few, turn).await?);
         let many = part(&reads, begin + READS.len(), turn);
@@ -127,7 +127,7 @@ pub async fn measure(target: &Arc<Target>, samples: usize, rate: u32) -> Result<
 /// Latencies in the order in which they were seen.
 #[derive(Debug, Default)]
 struct Seen {
-    floor: Vec<u64>,
+    none: Vec<u64>,
     l1: Vec<u64>,
     l2: Vec<u64>,
     l3: Vec<u64>,
@@ -136,10 +136,10 @@ struct Seen {
 
 impl Seen {
     fn measured(self) -> Cases {
-        let [floor, l1, l2, l3, write] =
-            [self.floor, self.l1, self.l2, self.l3, self.write].map(Measured::from_iter);
+        let [none, l1, l2, l3, write] =
+            [self.none, self.l1, self.l2, self.l3, self.write].map(Measured::from_iter);
         Cases {
-            floor,
+            none,
             l1,
             l2,
             l3,

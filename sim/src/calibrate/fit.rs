@@ -55,8 +55,10 @@ impl Measured {
         quantiles
     }
 
-    pub fn times(&self) -> Times {
-        Times::Quantiles(self.quantiles())
+    /// What is as short as the shorter of both, at each step.
+    pub fn shorter(&self, other: &Self) -> Times {
+        let both = self.quantiles().into_iter().zip(other.quantiles());
+        Times::Quantiles(both.map(|(one, other)| one.min(other)).collect())
     }
 }
 

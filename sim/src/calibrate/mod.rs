@@ -121,15 +121,9 @@ fn assemble(cases: &Cases, stores: &Stores) -> Calibration {
         gateway_way: stores.way,
         ..Model::default()
     };
-    model.edge.floor_us = cases.floor.times();
-    let mut lines = vec![Line {
-        name: "no tier",
-        requests: cases.floor.requests(),
-        measured: cases.floor.clone(),
-        added_us: cases.floor.at(0.5),
-        simulated: cases.floor.clone(),
-    }];
-    let floor = cases.floor.times();
+    // What any answer costs is not more than the least that was measured.
+    let floor = cases.none.shorter(&cases.l1);
+    let mut lines = Vec::new();
     let wait = Wait {
         way: stores.way,
         valkey: &stores.valkey,
@@ -149,10 +143,12 @@ fn assemble(cases: &Cases, stores: &Stores) -> Calibration {
         });
         added
     };
+    model.edge.none_us = added("no tier", &cases.none, fit::Flights::None);
     model.edge.l1_us = added("from L1", &cases.l1, fit::Flights::None);
     model.edge.l2_us = added("from L2", &cases.l2, fit::Flights::Valkey);
     model.edge.l3_us = added("from L3", &cases.l3, fit::Flights::Both);
     model.edge.write_us = added("write to Valkey", &cases.write, fit::Flights::Valkey);
+    model.edge.floor_us = floor;
     let mut notes = stores.notes.clone();
     notes.push(
         "Not measured, as usual: edge.start_us, how many isolates there are elsewhere, and \
@@ -229,7 +225,7 @@ mod tests {
     fn what_was_measured_makes_a_model_that_can_be_opened() -> Result<()> {
         let measured = |us: u64| (0..600).map(|more| us + more % 97).collect::<Measured>();
         let cases = Cases {
-            floor: measured(300),
+            none: measured(300),
             l1: measured(400),
             l2: measured(3_000),
             l3: measured(20_000),

@@ -16,6 +16,8 @@ use crate::tables;
 /// ten lie beyond the p99, and one of them alone moves it.
 pub const JUDGED_FROM: u64 = 1_000;
 pub const ALL: &str = "all requests";
+/// Of a normal distribution, 95 % lie within so many standard deviations.
+const DEVIATIONS: f64 = 1.96;
 
 /// What is still right.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, clap::Args)]
@@ -27,7 +29,8 @@ pub struct Tolerance {
         default_value_t = 0.5
     )]
     pub points: f64,
-    /// With --strict: how far p50, p95 and p99 may be off, in percent of what was measured
+    /// With --strict: how far p50, p95 and p99 may be off, in percent of what was measured, beyond
+    /// what another sample of as many requests could be off
     #[arg(
         long = "tolerance-percent",
         value_name = "PERCENT",
@@ -58,6 +61,9 @@ pub struct Line {
     /// Predicted less measured latency at p50, p95 and p99, in percent of what
     /// was measured.
     pub percent: [f64; 3],
+    /// By how much the measured one could be another, had other requests of the same
+    /// kind been sampled, in percent of it.
+    pub sampling_percent: [f64; 3],
     /// False: there are too few to say.
     pub is_judged: bool,
     pub is_within: bool,
@@ -113,19 +119,35 @@ fn line(predicted: &Row, measured: &Row, tolerance: Tolerance) -> Line {
         error(theirs.p95_us, ours.p95_us),
         error(theirs.p99_us, ours.p99_us),
     ];
+    let sampling_percent = QUANTILES.map(|quantile| sampling_percent(measured, quantile));
     let is_judged = predicted.requests.min(measured.requests) >= JUDGED_FROM;
-    let all_within = |errors: &[f64; 3], most: f64| errors.iter().all(|error| error.abs() <= most);
+    let are_near = |points: [f64; 3]| points.iter().all(|error| error.abs() <= tolerance.points);
+    let are_right = || {
+        let mut both = percent.iter().zip(sampling_percent);
+        both.all(|(error, doubt)| error.abs() <= tolerance.percent + doubt)
+    };
     Line {
         operation: measured.operation.clone(),
         predicted_requests: predicted.requests,
         measured_requests: measured.requests,
         is_judged,
-        is_within: !is_judged
-            || points.is_none_or(|points| all_within(&points, tolerance.points))
-                && all_within(&percent, tolerance.percent),
+        is_within: !is_judged || points.is_none_or(are_near) && are_right(),
         points,
         percent,
+        sampling_percent,
     }
+}
+
+/// Half of the interval that holds a quantile in 95 of 100 samples, in percent of it:
+/// between the ranks that are that far from its own (a binomial distribution).
+fn sampling_percent(row: &Row, quantile: f64) -> f64 {
+    let deviation = (quantile * (1.0 - quantile) / row.requests.max(1) as f64).sqrt();
+    let at = |part: f64| merged_us(&[row], part.clamp(0.0, 1.0)) as f64;
+    let (least, most) = (
+        at(quantile - DEVIATIONS * deviation),
+        at(quantile + DEVIATIONS * deviation),
+    );
+    (most - least) * 50.0 / at(quantile).max(1.0)
 }
 
 fn differences(predicted: [f64; 3], measured: [f64; 3]) -> [f64; 3] {
@@ -154,7 +176,7 @@ fn together(rows: &[Row]) -> Row {
         p95_us,
         p99_us,
         max_us: rows.iter().map(|row| row.latency.max_us).max().unwrap_or(0),
-        curve: Vec::new(),
+        curve: merged_curve(&rows),
     };
     Row {
         operation: ALL.to_owned(),
@@ -169,6 +191,23 @@ fn together(rows: &[Row]) -> Row {
         target_ms: None,
         is_met: Vec::new(),
     }
+}
+
+/// The curve of several rows, at the points that any of them has.
+fn merged_curve(rows: &[&Row]) -> Vec<(u64, f64)> {
+    let all: f64 = rows.iter().map(|row| row.requests as f64).sum();
+    let mut points: Vec<u64> = rows
+        .iter()
+        .flat_map(|row| row.latency.curve.iter().map(|(us, _)| *us))
+        .collect();
+    points.sort_unstable();
+    points.dedup();
+    let part = |us: u64| -> f64 {
+        rows.iter()
+            .map(|row| part_within(&row.latency.curve, us) * row.requests as f64 / all)
+            .sum()
+    };
+    points.into_iter().map(|us| (us, part(us))).collect()
 }
 
 /// A quantile of several rows, from their curves.
@@ -231,8 +270,9 @@ impl Comparison {
         }
         let mut text = table.trim_fmt();
         text.push_str(&format!(
-            "\nShares in percentage points, latencies in percent of what was measured. Operations with \
-             fewer than\n{JUDGED_FROM} requests are not judged. {} of ±{} points and ±{} %.\n",
+            "\nShares in percentage points, latencies in percent of what was measured; after ±, by how much \
+             another\nsample of as many requests could differ (95 %), which is no fault of the prediction. \
+             Operations with fewer than\n{JUDGED_FROM} requests are not judged. {} of ±{} points and ±{} % beyond that.\n",
             if self.is_within { "All others lie within the tolerance" } else { "NOT all others lie within the tolerance" },
             self.tolerance.points,
             self.tolerance.percent,
@@ -262,8 +302,10 @@ impl Comparison {
                     .to_vec()
             },
         );
-        let percent = line.percent.map(|error| {
-            Cell::new(format!("{error:+.1}")).fg(colour(error, self.tolerance.percent))
+        let both = line.percent.iter().zip(line.sampling_percent);
+        let percent = both.map(|(error, doubt)| {
+            let most = self.tolerance.percent + doubt;
+            Cell::new(format!("{error:+.1} ±{doubt:.0}")).fg(colour(*error, most))
         });
         [
             Cell::new(&line.operation),
@@ -331,6 +373,35 @@ mod tests {
         );
         assert!(comparison.is_within, "{}", comparison.text());
         assert!(!comparison.lines[1].is_judged);
+        Ok(())
+    }
+
+    #[test]
+    fn what_another_sample_could_give_is_no_fault_of_a_prediction() -> Result<()> {
+        let sampled = |scale: u64| -> Result<Report> {
+            let mut tallies = Tallies::default();
+            let tally = tallies.of(Operation::Session)?;
+            tally.l1 = 1_000;
+            (1..=1_000).for_each(|n| tally.time(n * scale));
+            Ok(Report {
+                rows: Row::all_of(&tallies),
+                ..Report::default()
+            })
+        };
+        // The median of 1000 evenly spread ones lies between the 469th and the 531st.
+        let comparison = compare(&sampled(117)?, &sampled(100)?, TOLERANCE);
+        let [p50, _, p99] = comparison.lines[0].sampling_percent;
+        assert!((p50 - 6.2).abs() < 0.5 && p99 < 1.5, "{p50} {p99}");
+        let session = &comparison.lines[0];
+        assert!(
+            session.percent[0] > 15.0 && !session.is_within,
+            "{session:?}"
+        );
+        let tails = Tolerance {
+            percent: 16.5,
+            ..TOLERANCE
+        };
+        assert!(compare(&sampled(117)?, &sampled(100)?, tails).is_within);
         Ok(())
     }
 

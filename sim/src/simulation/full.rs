@@ -293,18 +293,14 @@ impl Replay {
         let _answered = node.hold(response.body.len());
         let tier = self.tier(header(&response, "Cache-Status"));
         let more_us = match tier {
-            _ if matches!(effect, Effect::Write | Effect::Touch | Effect::Delete) => {
-                Some(&edge.write_us)
-            }
-            Some(Tier::L1) => Some(&edge.l1_us),
-            Some(Tier::L3) if request.operation.has_l3() => Some(&edge.l3_us),
-            Some(_) => Some(&edge.l2_us),
-            None => None,
+            _ if matches!(effect, Effect::Write | Effect::Touch | Effect::Delete) => &edge.write_us,
+            Some(Tier::L1) => &edge.l1_us,
+            Some(Tier::L3) if request.operation.has_l3() => &edge.l3_us,
+            Some(_) => &edge.l2_us,
+            None => &edge.none_us,
         };
         self.measure(&node, more_us);
-        if let Some(more_us) = more_us {
-            self.compute(&node, more_us).await;
-        }
+        self.compute(&node, more_us).await;
         self.judge(request, &node, (sent_us, turn), tier, &response);
     }
 
@@ -323,8 +319,8 @@ impl Replay {
     }
 
     /// What the platform gives an answer, and the isolate that has it now.
-    fn measure(&self, node: &Node, more_us: Option<&Times>) {
-        let cpu_us = self.setup.model.edge.floor_us.least() + more_us.map_or(0, Times::least);
+    fn measure(&self, node: &Node, more_us: &Times) {
+        let cpu_us = self.setup.model.edge.floor_us.least() + more_us.least();
         let bytes = node.isolate.memory.borrow().weight() + node.bodies_bytes.get();
         let mut needs = self.needs.borrow_mut();
         needs.computed(cpu_us);

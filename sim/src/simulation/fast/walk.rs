@@ -257,12 +257,16 @@ impl<'a> Walk<'a> {
                 let foreseen = foreseen.map_or_else(Foreseen::default, |(all, _)| all[index]);
                 self.read(step, kind, (bytes, foreseen), begun_us)
             }
-            (Effect::None, _) | (_, None) => Outcome {
-                done_us: begun_us,
-                tier: None,
-                status: 404,
-                turn: None,
-            },
+            (Effect::None, _) | (_, None) => {
+                let none_us = &self.setup.model.edge.none_us;
+                self.isolates[step.slot as usize].busy_until_us += none_us.least();
+                Outcome {
+                    done_us: begun_us + none_us.draw(&mut self.dice),
+                    tier: None,
+                    status: 404,
+                    turn: None,
+                }
+            }
             (_, Some(kind)) => self.write(step, request, kind, (sent_us, begun_us)),
         };
         self.measure(step, request, (sent_us, &outcome));
@@ -298,7 +302,7 @@ impl<'a> Walk<'a> {
             (_, Some(Tier::L1)) => edge.l1_us.least(),
             (_, Some(Tier::L2)) => edge.l2_us.least(),
             (_, Some(Tier::L3)) => edge.l3_us.least(),
-            (_, None) => 0,
+            (_, None) => edge.none_us.least(),
         };
         let bytes = body_bytes(request);
         let isolate = &mut self.isolates[step.slot as usize];
@@ -417,13 +421,13 @@ impl<'a> Walk<'a> {
         let (tier, version, times) = match (loaded.tier, copy) {
             // The truth cannot be asked.
             (None, Some(copy)) if seen_us / 1000 < copy.stale_until_ms => {
-                (Some(Tier::L1), copy.version, Some(&edge.l1_us))
+                (Some(Tier::L1), copy.version, &edge.l1_us)
             }
-            (Some(Tier::L3), _) => (loaded.tier, loaded.kept.version, Some(&edge.l3_us)),
-            (Some(_), _) => (loaded.tier, loaded.kept.version, Some(&edge.l2_us)),
-            (None, _) => (None, loaded.kept.version, None),
+            (Some(Tier::L3), _) => (loaded.tier, loaded.kept.version, &edge.l3_us),
+            (Some(_), _) => (loaded.tier, loaded.kept.version, &edge.l2_us),
+            (None, _) => (None, loaded.kept.version, &edge.none_us),
         };
-        let work_us = times.map_or(0, |times| times.draw(&mut self.dice));
+        let work_us = times.draw(&mut self.dice);
         self.found(tier, version, seen_us + work_us)
     }
 
