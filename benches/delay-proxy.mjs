@@ -56,7 +56,9 @@ function line(delay_ms, open_at_ms = 0) {
     const due_ms = Math.max(performance.now(), open_at_ms) + delay_ms;
     last = last.then(async () => {
       const left_ms = due_ms - performance.now();
-      if (left_ms > 0) await pause(left_ms);
+      // A timer counts whole milliseconds from the one that has begun: rounded up, it is right
+      // in the middle; cut off, it would be most of one too short, each time.
+      if (left_ms > 0) await pause(Math.ceil(left_ms));
       work();
     });
   };
