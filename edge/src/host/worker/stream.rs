@@ -36,22 +36,22 @@ impl Stream {
             Tls::AtOnce => "on",
             Tls::Later { .. } => "starttls",
         };
-        let pipe = js::open(&address.host, address.port, transport).map_err(broken)?;
-        Self::opened(pipe).await
-    }
-
-    pub async fn start_tls(self) -> io::Result<Self> {
-        Self::opened(js::start_tls(&self.pipe).map_err(broken)?).await
-    }
-
-    async fn opened(pipe: js::Pipe) -> io::Result<Self> {
-        // Made at once, so that it is closed also when nobody waits for it any longer.
         let stream = Self {
-            pipe,
+            pipe: js::open(&address.host, address.port, transport).map_err(broken)?,
             reading: Reading::Nothing,
         };
-        js::opened(&stream.pipe).await.map_err(broken)?;
-        Ok(stream)
+        stream.opened().await
+    }
+
+    pub async fn start_tls(mut self) -> io::Result<Self> {
+        // The plain one is no more, and nothing that could be closed.
+        self.pipe = js::start_tls(&self.pipe).map_err(broken)?;
+        self.opened().await
+    }
+
+    async fn opened(self) -> io::Result<Self> {
+        js::opened(&self.pipe).await.map_err(broken)?;
+        Ok(self)
     }
 }
 
