@@ -5,6 +5,7 @@
 // edge's own it is: each run's number divided by that of the edge in the same run, the median of
 // these, and the least and the greatest of them.
 
+import { ANSWERING, CEILINGS } from "./contestants.mjs";
 import { BATCHED, SCENARIOS } from "./scenarios.mjs";
 
 const median = (numbers) => numbers.toSorted((a, b) => a - b)[Math.floor((numbers.length - 1) / 2)];
@@ -84,20 +85,18 @@ function weight({ bytes, gzip_bytes, script_gzip_bytes, instantiation, first_ans
 /** For the README: 16 connections, and the stores at a distance. */
 export function markdown(result) {
   const { machine, date, runs, round_trip_ms, load, distance } = result;
-  const others = distinct(load, ({ contestant }) => contestant).filter((name) => name !== "edge");
+  const others = ANSWERING.filter((name) => name !== "edge" && load.some(({ contestant }) => contestant === name));
   const row = (cells) => `| ${cells.join(" | ")} |`;
   const head = (cells) => [row(cells), row(cells.map(() => "---"))];
 
   const lines = [`${date.slice(0, 10)}, ${machine.cpus} × ${machine.cpu}, ${runs} runs.`, ""];
-  lines.push(...head(["16 connections", "edge", ...others]));
+  lines.push(...head(["16 connections", "edge", ...others, "the platform"]));
   for (const scenario of measured(result)) {
     const samples = samplesOf(result, scenario).filter(({ kind }) => kind === 16);
-    const cells = others.map((name) => {
-      if (!samples.some(({ contestant }) => contestant === name)) return "–";
-      return `${spread(compared(samples, name, "per_s"))}; ${number(compared(samples, name, "cpu_us").times)} ×`;
-    });
+    const times = (name) => ["per_s", "cpu_us"].map((what) => `${number(compared(samples, name, what).times)} ×`).join("; ");
     const own = `${number(compared(samples, "edge", "per_s").value)}/s; ${number(compared(samples, "edge", "cpu_us").value)} µs`;
-    lines.push(row([scenario.name, own, ...cells]));
+    const ceilings = scenario.is_l1 ? CEILINGS.l1 : CEILINGS.stores;
+    lines.push(row([scenario.name, own, ...others.map(times), ceilings.map((name) => `${name}: ${times(name)}`).join("<br>")]));
   }
 
   const far = distinct(distance, ({ contestant }) => contestant);
