@@ -72,8 +72,10 @@ impl AsyncRead for Stream {
             stream.reading = match &mut stream.reading {
                 Reading::Nothing => Reading::Awaited(js::read(&stream.pipe).into()),
                 Reading::Awaited(awaited) => {
-                    let read = ready!(Pin::new(awaited).poll(context)).map_err(broken)?;
-                    match js::arrived(&read) {
+                    let read = ready!(Pin::new(awaited).poll(context));
+                    // What has come does not come again.
+                    stream.reading = Reading::Nothing;
+                    match js::arrived(&read.map_err(broken)?) {
                         Some(bytes) => Reading::Arrived(bytes.to_vec(), 0),
                         // The end.
                         None => return Poll::Ready(Ok(())),
@@ -127,8 +129,12 @@ mod js {
     #[wasm_bindgen(inline_js = r#"
         import { connect } from "cloudflare:sockets";
 
-        // What goes wrong with a write or a close is learnt by reading.
-        const ignore = () => {};
+        // What goes wrong with a write or a close is learnt by reading, if at all.
+        async function ignoring(work) {
+            try {
+                await work();
+            } catch {}
+        }
 
         function piped(socket) {
             return { socket, reader: socket.readable.getReader(), writer: socket.writable.getWriter() };
@@ -147,8 +153,8 @@ mod js {
         export const opened = ({ socket }) => socket.opened;
         export const read = ({ reader }) => reader.read();
         export const arrived = ({ value }) => value;
-        export const write = ({ writer }, bytes) => void writer.write(bytes).catch(ignore);
-        export const close = ({ socket }) => void socket.close().catch(ignore);
+        export const write = ({ writer }, bytes) => void ignoring(() => writer.write(bytes));
+        export const close = ({ socket }) => void ignoring(() => socket.close());
         export const text = (error) => String(error);
     "#)]
     extern "C" {
