@@ -17,7 +17,6 @@ pub mod values;
 
 use std::cell::Cell;
 use std::future::Future;
-use std::ops::DerefMut;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 
@@ -274,7 +273,8 @@ impl<H: Host> Tiers<H> {
     async fn query_with(&self, pass: Pass, statement: &Statement) -> Result<Rows, Error> {
         let asked = postgres::run(&self.host, &self.isolate, statement, self.left_ms());
         // Large, and most requests need no room for it.
-        self.exchange(Store::Postgres, pass, Box::pin(asked)).await
+        let mut asked = Box::pin(asked);
+        self.exchange(Store::Postgres, pass, asked.as_mut()).await
     }
 
     /// Waits for room among the exchanges under way, as long as there is time.
@@ -313,7 +313,7 @@ impl<H: Host> Tiers<H> {
         &self,
         store: Store,
         pass: Pass,
-        work: Pin<impl DerefMut<Target: Future<Output = Result<T, Error>>>>,
+        work: Pin<&mut impl Future<Output = Result<T, Error>>>,
     ) -> Result<T, Error> {
         let began_ms = self.now_ms();
         let outcome = work.await;
