@@ -81,17 +81,14 @@ pub fn compare(predicted: &Report, measured: &Report, tolerance: Tolerance) -> C
     for operation in Operation::ALL.map(Operation::name) {
         match (theirs.get(operation), ours.get(operation)) {
             (Some(predicted), Some(measured)) => {
-                lines.push(line(predicted, measured, tolerance));
+                lines.push(line(predicted, measured, &[measured], tolerance));
             }
             (None, None) => {}
             _ => unmatched.push(operation.to_owned()),
         }
     }
-    lines.push(line(
-        &together(&predicted.rows),
-        &together(&measured.rows),
-        tolerance,
-    ));
+    let (theirs, ours) = (requests(&predicted.rows), requests(&measured.rows));
+    lines.push(line(&together(&theirs), &together(&ours), &ours, tolerance));
     let is_within = unmatched.is_empty() && lines.iter().all(|line| line.is_within);
     Comparison {
         tolerance,
@@ -101,7 +98,8 @@ pub fn compare(predicted: &Report, measured: &Report, tolerance: Tolerance) -> C
     }
 }
 
-fn line(predicted: &Row, measured: &Row, tolerance: Tolerance) -> Line {
+/// `sampled` are the rows that the measured one was made of.
+fn line(predicted: &Row, measured: &Row, sampled: &[&Row], tolerance: Tolerance) -> Line {
     let points = match (shares(predicted), shares(measured)) {
         (Some(predicted), Some(measured)) => Some(differences(predicted, measured)),
         (None, None) => None,
@@ -119,7 +117,7 @@ fn line(predicted: &Row, measured: &Row, tolerance: Tolerance) -> Line {
         error(theirs.p95_us, ours.p95_us),
         error(theirs.p99_us, ours.p99_us),
     ];
-    let sampling_percent = QUANTILES.map(|quantile| sampling_percent(measured, quantile));
+    let sampling_percent = QUANTILES.map(|quantile| sampling_percent(sampled, quantile));
     let is_judged = predicted.requests.min(measured.requests) >= JUDGED_FROM;
     let are_near = |points: [f64; 3]| points.iter().all(|error| error.abs() <= tolerance.points);
     let are_right = || {
@@ -140,9 +138,10 @@ fn line(predicted: &Row, measured: &Row, tolerance: Tolerance) -> Line {
 
 /// Half of the interval that holds a quantile in 95 of 100 samples, in percent of it:
 /// between the ranks that are that far from its own (a binomial distribution).
-fn sampling_percent(row: &Row, quantile: f64) -> f64 {
-    let deviation = (quantile * (1.0 - quantile) / row.requests.max(1) as f64).sqrt();
-    let at = |part: f64| merged_us(&[row], part.clamp(0.0, 1.0)) as f64;
+fn sampling_percent(rows: &[&Row], quantile: f64) -> f64 {
+    let requests: u64 = rows.iter().map(|row| row.requests).sum();
+    let deviation = (quantile * (1.0 - quantile) / requests.max(1) as f64).sqrt();
+    let at = |part: f64| merged_us(rows, part.clamp(0.0, 1.0)) as f64;
     let (least, most) = (
         at(quantile - DEVIATIONS * deviation),
         at(quantile + DEVIATIONS * deviation),
@@ -163,20 +162,23 @@ fn shares(row: &Row) -> Option<[f64; 3]> {
     (known > 0).then(|| [row.l1, row.l2, row.l3].map(share))
 }
 
-/// One row of all requests; a flow is none, its requests are.
-fn together(rows: &[Row]) -> Row {
-    let rows: Vec<&Row> = rows
-        .iter()
+/// Those of requests; a flow is none, its requests are.
+fn requests(rows: &[Row]) -> Vec<&Row> {
+    rows.iter()
         .filter(|row| row.operation != Operation::VoiceQuery.name())
-        .collect();
+        .collect()
+}
+
+/// One row of all requests.
+fn together(rows: &[&Row]) -> Row {
     let sum = |count: fn(&Row) -> u64| rows.iter().map(|row| count(row)).sum();
-    let [p50_us, p95_us, p99_us] = QUANTILES.map(|quantile| merged_us(&rows, quantile));
+    let [p50_us, p95_us, p99_us] = QUANTILES.map(|quantile| merged_us(rows, quantile));
     let latency = crate::report::Latency {
         p50_us,
         p95_us,
         p99_us,
         max_us: rows.iter().map(|row| row.latency.max_us).max().unwrap_or(0),
-        curve: merged_curve(&rows),
+        curve: Vec::new(),
     };
     Row {
         operation: ALL.to_owned(),
@@ -191,23 +193,6 @@ fn together(rows: &[Row]) -> Row {
         target_ms: None,
         is_met: Vec::new(),
     }
-}
-
-/// The curve of several rows, at the points that any of them has.
-fn merged_curve(rows: &[&Row]) -> Vec<(u64, f64)> {
-    let all: f64 = rows.iter().map(|row| row.requests as f64).sum();
-    let mut points: Vec<u64> = rows
-        .iter()
-        .flat_map(|row| row.latency.curve.iter().map(|(us, _)| *us))
-        .collect();
-    points.sort_unstable();
-    points.dedup();
-    let part = |us: u64| -> f64 {
-        rows.iter()
-            .map(|row| part_within(&row.latency.curve, us) * row.requests as f64 / all)
-            .sum()
-    };
-    points.into_iter().map(|us| (us, part(us))).collect()
 }
 
 /// A quantile of several rows, from their curves.
@@ -413,7 +398,7 @@ mod tests {
             (Operation::VoiceQuery, 500, 0, 90_000),
         ])?
         .rows;
-        let all = together(&rows);
+        let all = together(&requests(&rows));
         assert_eq!((all.requests, all.l1, all.l2), (1_000, 900, 100));
         assert!(all.latency.p50_us.abs_diff(1_000) < 10, "{all:?}");
         assert!(all.latency.p95_us.abs_diff(5_000) < 10, "{all:?}");
