@@ -25,7 +25,7 @@ use super::stored::{Lease, NEVER_US, Stored, Version};
 use crate::cache_status::Tier;
 use crate::caches::{Cache, Foresight, Policy};
 use crate::dice::Dice;
-use crate::model::Way;
+use crate::model::{self, Way};
 use crate::operation::Effect;
 use crate::platform::Needs;
 use crate::traffic::{Request, Traffic, call};
@@ -257,16 +257,12 @@ impl<'a> Walk<'a> {
                 let foreseen = foreseen.map_or_else(Foreseen::default, |(all, _)| all[index]);
                 self.read(step, kind, (bytes, foreseen), begun_us)
             }
-            (Effect::None, _) | (_, None) => {
-                let none_us = &self.setup.model.edge.none_us;
-                self.isolates[step.slot as usize].busy_until_us += none_us.least();
-                Outcome {
-                    done_us: begun_us + none_us.draw(&mut self.dice),
-                    tier: None,
-                    status: 404,
-                    turn: None,
-                }
-            }
+            (Effect::None, _) | (_, None) => Outcome {
+                done_us: begun_us + self.work(step, &self.setup.model.edge.none_us),
+                tier: None,
+                status: 404,
+                turn: None,
+            },
             (_, Some(kind)) => self.write(step, request, kind, (sent_us, begun_us)),
         };
         self.measure(step, request, (sent_us, &outcome));
@@ -359,6 +355,12 @@ impl<'a> Walk<'a> {
         isolate.busy_until_us + (work_us - busy_us)
     }
 
+    /// How long an isolate works that waits for nobody; it is busy for the least of it.
+    fn work(&mut self, step: Step, times: &model::Times) -> u64 {
+        self.isolates[step.slot as usize].busy_until_us += times.least();
+        times.draw(&mut self.dice)
+    }
+
     fn held(&mut self, step: Step) -> &mut Held {
         let isolate = &mut self.isolates[step.slot as usize];
         let held = &mut isolate.held[step.local as usize];
@@ -403,10 +405,7 @@ impl<'a> Walk<'a> {
             if now_ms >= copy.refresh_at_ms && flight.is_none() {
                 self.lead(step, kind, bytes, now_us);
             }
-            let l1_us = &self.setup.model.edge.l1_us;
-            let work_us = l1_us.draw(&mut self.dice);
-            let isolate = &mut self.isolates[step.slot as usize];
-            isolate.busy_until_us += l1_us.least();
+            let work_us = self.work(step, &self.setup.model.edge.l1_us);
             return self.found(Some(Tier::L1), copy.version, now_us + work_us);
         }
         // Another's load, and when one sees that it has ended.
