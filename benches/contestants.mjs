@@ -50,5 +50,6 @@ export const CONTESTANTS = {
  * Those that know no route, and do of an answer only what the platform must: what an answer from
  * L1 can be held against, and one for which a store is asked.
  */
-export const CEILINGS = { l1: ["bare", "bare, headers"], stores: ["bare, connects", "bare, gateway"] };
+const CEILINGS = { l1: ["bare", "bare, headers"], stores: ["bare, connects", "bare, gateway"] };
+export const ceilingsOf = ({ is_l1 }) => (is_l1 ? CEILINGS.l1 : CEILINGS.stores);
 export const ANSWERING = Object.keys(CONTESTANTS).filter((name) => !Object.values(CEILINGS).flat().includes(name));

@@ -5,7 +5,7 @@
 // edge's own it is: each run's number divided by that of the edge in the same run, the median of
 // these, and the least and the greatest of them.
 
-import { ANSWERING, CEILINGS } from "./contestants.mjs";
+import { ANSWERING, ceilingsOf } from "./contestants.mjs";
 import { BATCHED, SCENARIOS } from "./scenarios.mjs";
 
 const median = (numbers) => numbers.toSorted((a, b) => a - b)[Math.floor((numbers.length - 1) / 2)];
@@ -95,8 +95,7 @@ export function markdown(result) {
     const samples = samplesOf(result, scenario).filter(({ kind }) => kind === 16);
     const times = (name) => ["per_s", "cpu_us"].map((what) => `${number(compared(samples, name, what).times)} ×`).join("; ");
     const own = `${number(compared(samples, "edge", "per_s").value)}/s; ${number(compared(samples, "edge", "cpu_us").value)} µs`;
-    const ceilings = scenario.is_l1 ? CEILINGS.l1 : CEILINGS.stores;
-    lines.push(row([scenario.name, own, ...others.map(times), ceilings.map((name) => `${name}: ${times(name)}`).join("<br>")]));
+    lines.push(row([scenario.name, own, ...others.map(times), ceilingsOf(scenario).map((name) => `${name}: ${times(name)}`).join("<br>")]));
   }
 
   const far = distinct(distance, ({ contestant }) => contestant);

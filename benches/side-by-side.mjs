@@ -13,7 +13,7 @@ import os from "node:os";
 import { setTimeout as pause } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { stores } from "../tests/edge.mjs";
-import { ANSWERING, CEILINGS, CONTESTANTS } from "./contestants.mjs";
+import { ANSWERING, CONTESTANTS, ceilingsOf } from "./contestants.mjs";
 import { delayed } from "./delay-proxy.mjs";
 import { load } from "./load.mjs";
 import { markdown, tables } from "./report.mjs";
@@ -86,8 +86,7 @@ async function compare(scenario, settings) {
   const started = await line_up(ANSWERING, { ...settings, ...scenario.settings });
   try {
     for (const it of Object.values(started)) it.body_bytes = await warm(it.url, scenario);
-    const ceilings = scenario.is_l1 ? CEILINGS.l1 : CEILINGS.stores;
-    Object.assign(started, await line_up(ceilings, { ...settings, BODY_BYTES: String(started.edge.body_bytes) }));
+    Object.assign(started, await line_up(ceilingsOf(scenario), { ...settings, BODY_BYTES: String(started.edge.body_bytes) }));
 
     // V8 needs a moment to compile what is hot, and the open loop a rate that all can keep.
     const rates = {};

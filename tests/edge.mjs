@@ -25,8 +25,8 @@ const chosen = process.env.BACKEND ? { BACKEND: process.env.BACKEND, GATEWAY_SHA
  * variables by name; `roots` are certificates (PEM) that it trusts beside the usual ones;
  * `hyperdrive` is the URL of a PostgreSQL that the binding of that name leads to; `script` is
  * a Worker in one JavaScript file, with Node's modules, that takes the place of the edge, and
- * has a class `Gateway` where it `has_gateway`; `inspector` is a port for V8's inspector. With `cron`, `trigger` does what a Cron Trigger does,
- * and waits for the end of what it started.
+ * has a class `Gateway` where it `has_gateway`; `inspector` is a port for V8's inspector. With
+ * `cron`, `trigger` does what a Cron Trigger does, and waits for the end of what it started.
  */
 export async function workerd(settings = {}, { roots = [], hyperdrive, script, has_gateway = !script, inspector, cron } = {}) {
   const date = /^compatibility_date = "(.*)"$/m.exec(await readFile(`${ROOT}wrangler.toml`, "utf8"))[1];
