@@ -49,6 +49,11 @@ impl Policy {
             self.max_age_ms
         }
     }
+
+    /// Whether a copy of a row may ever answer, be it in the truth's absence.
+    pub fn allows_copies(&self) -> bool {
+        self.max_age_ms > 0 || self.stale_if_error_ms > 0
+    }
 }
 
 /// The policies of all kinds.

@@ -304,6 +304,7 @@ fn cache_status(found: &Found) -> String {
         (Tier::L3, InL2::Yes) => format!("L2; fwd=miss; stored, {}", l1()),
         (Tier::L3, InL2::No) => format!("L2; fwd=miss, {}", l1()),
         (Tier::L3, InL2::Unavailable) => format!("L2; fwd=miss; detail=unavailable, {}", l1()),
+        (Tier::L3, InL2::Bypassed) => format!("L2; fwd=bypass, {}", l1()),
     }
 }
 

@@ -184,7 +184,7 @@ fn outcomes(report: &Report) -> [f64; 4] {
 #[test]
 fn both_levels_agree_on_a_short_outage() -> Result<()> {
     let mut wrong = Vec::new();
-    for mode in [Mode::Direct, Mode::Gateway] {
+    for mode in [Mode::Direct, Mode::Gateway, Mode::Hyperdrive] {
         for fault in ["valkey@10s+5s", "postgres@10s+5s", "cold@10s"] {
             let at = |level| {
                 let arguments = Arguments {

@@ -10,7 +10,7 @@ use sim::model::{self, Isolates, Limits, Model, Place, Times, Way};
 use sim::operation::Operation;
 use sim::report::{Report, Row};
 use sim::simulation;
-use sim::simulation::setup::{Arguments, Mode, Setup};
+use sim::simulation::setup::{Arguments, Level, Mode, Setup};
 use sim::trace;
 use sim::traffic::{Request, Traffic, mapped};
 
@@ -145,6 +145,28 @@ fn a_gateway_that_has_its_connections_costs_one_round_trip() -> Result<()> {
     let row = row(&report, Operation::Profile)?;
     assert_eq!(row.l3, 3);
     assert_about(row.latency.p50_us, 200 + ROUND_TRIP_US + 2 * 100 + 1_000);
+    Ok(())
+}
+
+#[test]
+fn where_no_copy_may_answer_valkey_is_not_asked() -> Result<()> {
+    for level in [Level::Full, Level::Fast] {
+        let settings = ["COPY_MAX_AGE_MS=0", "POLICY_PROFILE=stale-if-error=0"]
+            .map(str::parse)
+            .into_iter()
+            .collect::<Result<_>>()?;
+        let arguments = Arguments {
+            level,
+            settings,
+            ..Arguments::default()
+        };
+        let setup = Setup::with_model(arguments, model())?;
+        let report = simulation::replay(traffic(&[(0, Operation::Profile)]), setup)?;
+        let row = row(&report, Operation::Profile)?;
+        assert_eq!((row.l3, report.stores[0].total), (1, 0));
+        let postgres_us = 4 * ROUND_TRIP_US + 3_000 + 100;
+        assert_about(row.latency.max_us, 200 + postgres_us + 1_000);
+    }
     Ok(())
 }
 

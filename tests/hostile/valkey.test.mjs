@@ -136,6 +136,8 @@ describe("a hostile server instead of Valkey", { concurrency: true }, () => {
           // Rows come also from an isolate that is busy reading without end.
           POSTGRES_DEADLINE_MS: "5000",
           ...NOTHING_BETWEEN,
+          // Else nobody would ask for copies of rows.
+          POLICY_PRODUCTS: "stale-if-error=1",
         });
         const valkey = await connectValkey(real.settings.VALKEY_URL);
         await valkey.send("SET", KEY, VALUE);

@@ -48,8 +48,7 @@ struct Finding {
     is_collapsed: bool,
     /// Else from L3.
     is_from_l2: bool,
-    /// None: L2 did not answer.
-    in_l2: Option<bool>,
+    in_l2: InL2,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -202,11 +201,7 @@ fn finding(found: &Found) -> Finding {
         is_stale: found.is_stale,
         is_collapsed: found.is_collapsed,
         is_from_l2: found.tier != Tier::L3,
-        in_l2: match found.in_l2 {
-            InL2::Yes => Some(true),
-            InL2::No => Some(false),
-            InL2::Unavailable => None,
-        },
+        in_l2: found.in_l2,
     }
 }
 
@@ -225,11 +220,7 @@ fn found(finding: Finding) -> Found {
             Tier::L3
         },
         in_l1: false,
-        in_l2: match finding.in_l2 {
-            Some(true) => InL2::Yes,
-            Some(false) => InL2::No,
-            None => InL2::Unavailable,
-        },
+        in_l2: finding.in_l2,
     }
 }
 

@@ -21,6 +21,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Fault, Store};
 use crate::hex::hex;
@@ -73,13 +74,15 @@ pub struct Found {
 }
 
 /// Whether L2 has, or is about to get, what was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InL2 {
     Yes,
     /// Another request fills it, or a write is under way.
     No,
     /// L2 did not answer.
     Unavailable,
+    /// No copy of it may answer, so that L2 is not asked.
+    Bypassed,
 }
 
 impl Found {

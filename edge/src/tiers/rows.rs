@@ -50,6 +50,20 @@ struct InCopy {
     l2_now_ms: u64,
 }
 
+impl InCopy {
+    /// L2 did not say, or was not asked.
+    fn unknown(in_l2: InL2, asked_at_ms: u64) -> Self {
+        Self {
+            found: None,
+            is_fresh: false,
+            asked_at_ms,
+            lease: Lease::NotGranted,
+            in_l2,
+            l2_now_ms: NOT_KNOWN_MS,
+        }
+    }
+}
+
 impl<H: Host> Tiers<H> {
     /// Rows, from the nearest tier that has them.
     ///
@@ -96,7 +110,11 @@ impl<H: Host> Tiers<H> {
         let policy = self.policy(query.kind);
         let ticket = self.ticket(place.0, place.1);
         let token = self.token();
-        let copy = self.copy_in_l2(query, &token).await;
+        let copy = if policy.allows_copies() {
+            self.copy_in_l2(query, &token).await
+        } else {
+            InCopy::unknown(InL2::Bypassed, self.now_ms())
+        };
         let entry = copy.found.map(|(read_at_ms, body)| {
             let times = Times {
                 read_at_ms,
@@ -163,14 +181,7 @@ impl<H: Host> Tiers<H> {
                 Ok(copy) => copy,
                 Err(error) => {
                     self.complain(&error);
-                    return InCopy {
-                        found: None,
-                        is_fresh: false,
-                        asked_at_ms,
-                        lease: Lease::NotGranted,
-                        in_l2: InL2::Unavailable,
-                        l2_now_ms: NOT_KNOWN_MS,
-                    };
+                    return InCopy::unknown(InL2::Unavailable, asked_at_ms);
                 }
             };
             // A copy that is older than what this isolate has answered is none, nor

@@ -32,7 +32,7 @@ use crate::backends::valkey::Failure;
 use crate::model::Way;
 use crate::virtual_network::{Gateway, POSTGRES, Place, Stores, VALKEY, Weather};
 use crate::virtual_time::World;
-use oracle::{Oracle, Thing, Violation};
+use oracle::{Oracle, Terms, Thing, Violation};
 
 /// When the world begins, in ms since 1970: any time that is not 0.
 const START_MS: u64 = 1_700_000_000_000;
@@ -104,6 +104,7 @@ pub struct Chaos {
     pub nodes: RefCell<Vec<Node>>,
     /// Empty: each isolate asks the stores itself.
     pub gateways: Rc<RefCell<Vec<Gateway>>>,
+    terms: Terms,
     /// Where changes behind the edge are watched for, if they are.
     watcher: RefCell<Option<Place>>,
     pub oracle: Rc<RefCell<Oracle>>,
@@ -133,7 +134,7 @@ impl Chaos {
         let backend = if is_direct { "direct" } else { "gateway" };
         Node {
             place,
-            isolate: Rc::new(Isolate::new(settings(backend))),
+            isolate: Rc::new(Isolate::new(self.settings(backend))),
             life,
         }
     }
@@ -148,7 +149,7 @@ impl Chaos {
     /// Begins to watch for changes behind the edge.
     fn watch(&self) -> Place {
         let place = self.keeping();
-        let isolate = Rc::new(Isolate::new(settings("direct")));
+        let isolate = Rc::new(Isolate::new(self.settings("direct")));
         place.spawn(changes::watch(place.clone(), isolate, u64::MAX));
         place
     }
@@ -156,19 +157,21 @@ impl Chaos {
     fn gateway(&self) -> Gateway {
         Gateway {
             place: self.keeping(),
-            isolate: Rc::new(Isolate::of_gateway(&settings("gateway"))),
+            isolate: Rc::new(Isolate::of_gateway(&self.settings("gateway"))),
         }
     }
-}
 
-fn settings(backend: &str) -> Settings {
-    Settings::read(&|name| match name {
-        "DATABASE_URL" => Some(format!("postgres://edge@{POSTGRES}/shop?sslmode=disable")),
-        "VALKEY_URL" => Some(format!("valkey://{VALKEY}")),
-        "BACKEND" => Some(backend.to_owned()),
-        "GATEWAY_SHARDS" => Some(GATEWAYS.to_string()),
-        _ => None,
-    })
+    fn settings(&self, backend: &str) -> Settings {
+        let no_copies = Some("max-age=0, stale-if-error=0").filter(|_| !self.terms.has_copies);
+        Settings::read(&|name| match name {
+            "DATABASE_URL" => Some(format!("postgres://edge@{POSTGRES}/shop?sslmode=disable")),
+            "VALKEY_URL" => Some(format!("valkey://{VALKEY}")),
+            "BACKEND" => Some(backend.to_owned()),
+            "GATEWAY_SHARDS" => Some(GATEWAYS.to_string()),
+            "POLICY_ORDERS" => no_copies.map(str::to_owned),
+            _ => None,
+        })
+    }
 }
 
 /// Runs a seed to its end.
@@ -181,8 +184,16 @@ pub fn run(
 ) -> Run {
     mutation::choose(mutation);
     let world = World::new(seed, START_MS);
-    let is_watched = seed % 4 >= 2;
-    let oracle = Rc::new(RefCell::new(Oracle::new(mood, is_watched)));
+    // Every other seed has gateways, every other one of each a watch, and every fourth
+    // of each of these no copies of orders.
+    let (has_gateways, terms) = (
+        seed % 2 == 1,
+        Terms {
+            is_watched: seed % 4 >= 2,
+            has_copies: seed % 16 < 12,
+        },
+    );
+    let oracle = Rc::new(RefCell::new(Oracle::new(mood, terms)));
     let stores = Rc::new(Stores::new(Box::new({
         let oracle = Rc::clone(&oracle);
         move |stores, now_us| oracle.borrow_mut().look(stores, now_us)
@@ -199,6 +210,7 @@ pub fn run(
         stores,
         nodes: RefCell::default(),
         gateways: Rc::default(),
+        terms,
         watcher: RefCell::default(),
         oracle,
         mood,
@@ -208,12 +220,11 @@ pub fn run(
         digest: RefCell::default(),
         trace: RefCell::new(with_trace.then(Vec::new)),
     });
-    // Every other seed has gateways, and every other one of each a watch.
-    if seed % 2 == 1 {
+    if has_gateways {
         let gateways = (0..GATEWAYS).map(|_| chaos.gateway()).collect();
         chaos.gateways.replace(gateways);
     }
-    if is_watched {
+    if terms.is_watched {
         let id = Thing::OF_OTHERS.id();
         chaos.stores.postgres.borrow_mut().put_user(&id, START_MS);
         chaos

@@ -32,6 +32,8 @@ const COPY_US: u64 = 30_000_000;
 const WATCHED_US: u64 = CHANGES_EVERY_MS_DEFAULT * 1000 + 1_000_000 + ISOLATE_US;
 const STALE_SESSION_US: u64 = 30_000_000;
 const STALE_ROWS_US: u64 = 60_000_000;
+/// Of what has no copies: a request may be answered by a load that began before it.
+const JOINED_US: u64 = 1_000_000;
 /// Clocks that are wrong by up to a second (`CLOCK_STEP_MS_MAX`) are believed.
 const CLOCKS_US: u64 = 1_000_000;
 /// Violations that are kept.
@@ -56,9 +58,15 @@ impl Thing {
     }
 
     /// How old an answer may be, in µs.
-    fn bound_us(self, value: Option<u64>, is_stale: bool, copy_us: u64) -> u64 {
+    fn bound_us(self, value: Option<u64>, is_stale: bool, terms: &Terms) -> u64 {
+        let copy_us = if terms.is_watched {
+            WATCHED_US
+        } else {
+            COPY_US
+        };
         let (fresh_us, stale_us) = match (self, value) {
             (Self::Session(_), _) => (ISOLATE_US, STALE_SESSION_US),
+            (Self::Orders(_), _) if !terms.has_copies => (JOINED_US, 0),
             (_, None) => (ISOLATE_US, 0),
             (_, Some(_)) => (copy_us, STALE_ROWS_US),
         };
@@ -151,11 +159,19 @@ impl fmt::Display for Violation {
     }
 }
 
+/// What is promised.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// L2 is told of changes behind the edge.
+    pub is_watched: bool,
+    /// Copies of orders may answer.
+    pub has_copies: bool,
+}
+
 /// The judge.
 pub struct Oracle {
     mood: Mood,
-    /// How old a copy of rows may be.
-    copy_us: u64,
+    terms: Terms,
     histories: HashMap<Thing, History>,
     pub intents: HashMap<u64, Intent>,
     pub violations: Vec<Violation>,
@@ -163,15 +179,13 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    /// `is_watched`: L2 is told of changes behind the edge.
-    pub fn new(mood: Mood, is_watched: bool) -> Self {
+    pub fn new(mood: Mood, terms: Terms) -> Self {
         Self {
             mood,
-            // A store that is away is told later.
-            copy_us: if is_watched && mood == Mood::Calm {
-                WATCHED_US
-            } else {
-                COPY_US
+            terms: Terms {
+                // A store that is away is told later.
+                is_watched: terms.is_watched && mood == Mood::Calm,
+                ..terms
             },
             histories: HashMap::new(),
             intents: HashMap::new(),
@@ -283,7 +297,7 @@ impl Oracle {
             Mood::Calm => 0,
             Mood::Stormy => CLOCKS_US,
         };
-        let bound_us = thing.bound_us(value, is_stale, self.copy_us) + clocks_us;
+        let bound_us = thing.bound_us(value, is_stale, &self.terms) + clocks_us;
         let since_us = begun.at_us.saturating_sub(history.end_us(index));
         if since_us > bound_us {
             return self.violation(

@@ -592,6 +592,9 @@ impl<'a> Walk<'a> {
         let mut waits_left = edge::limits::LEASE_WAITS_MAX;
         let (mut old, mut heard_us) = (None, NEVER_US);
         let (leased_us, replied_us) = loop {
+            if !policy.allows_copies() {
+                break (None, now_us);
+            }
             let deadline_us = self.copy_deadline_us();
             let refresh_us = policy.max_age_ms * self.between(REFRESH_FROM) * 10;
             let exchange = self.ask_valkey(asker, asked_us, 1, deadline_us);
