@@ -19,7 +19,7 @@ pub mod page;
 pub mod table;
 
 /// Points of a curve in a report: enough for a page, few enough to read.
-const CURVE_POINTS: u32 = 100;
+const CURVE_POINTS: u64 = 100;
 /// A latency is judged at these.
 pub const QUANTILES: [f64; 3] = [0.5, 0.95, 0.99];
 
@@ -245,19 +245,19 @@ impl Latency {
     }
 }
 
-/// A cumulative distribution, by equal steps of its parts.
+/// A cumulative distribution, by equal steps of its parts. Of those at one place only
+/// the highest is seen.
 pub fn curve(histogram: &Histogram<u64>) -> Vec<(u64, f64)> {
-    if histogram.is_empty() {
-        return Vec::new();
+    let (mut points, mut count, mut next) = (Vec::new(), 0, 0);
+    for value in histogram.iter_recorded() {
+        count += value.count_since_last_iteration();
+        let reached = count * CURVE_POINTS / histogram.len();
+        if reached >= next {
+            let part = reached as f64 / CURVE_POINTS as f64;
+            points.push((value.value_iterated_to(), part));
+            next = reached + 1;
+        }
     }
-    let mut points: Vec<(u64, f64)> = (0..=CURVE_POINTS)
-        .map(|point| f64::from(point) / f64::from(CURVE_POINTS))
-        .map(|part| (histogram.value_at_quantile(part), part))
-        .collect();
-    // Of those at one place only the highest is seen.
-    points.reverse();
-    points.dedup_by_key(|(value, _)| *value);
-    points.reverse();
     points
 }
 
@@ -305,9 +305,13 @@ mod tests {
     #[test]
     fn a_curve_goes_up_to_all() -> Result<()> {
         let latencies: Vec<u64> = (1..=1000).collect();
-        let curve = Latency::of(&tally(&latencies)?.latency_us).curve;
+        let histogram = tally(&latencies)?.latency_us;
+        let curve = curve(&histogram);
         assert!(curve.is_sorted_by(|(a, p), (b, q)| a < b && p < q));
         assert_eq!(curve.last().map(|(_, part)| *part), Some(1.0));
+        for (value, part) in curve.iter().skip(1) {
+            assert_eq!(*value, histogram.value_at_quantile(*part), "{part}");
+        }
         assert!(Latency::of(&tally(&[])?.latency_us).curve.is_empty());
         Ok(())
     }

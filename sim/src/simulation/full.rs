@@ -129,7 +129,7 @@ fn furnish(stores: &Stores, traffic: &Traffic) {
     }
     for thing in call::stored(traffic) {
         if let Some(key) = thing.valkey_key() {
-            valkey.set(&key, thing.content.to_string().as_bytes(), None, START_MS);
+            valkey.set(&key, thing.text().as_bytes(), None, START_MS);
             continue;
         }
         if matches!(thing.kind, Kind::Profile | Kind::Orders | Kind::Returns) {
@@ -137,8 +137,7 @@ fn furnish(stores: &Stores, traffic: &Traffic) {
                 postgres.put_user(thing.key, START_MS);
             }
             if thing.kind == Kind::Profile {
-                let preferences = thing.content.to_string();
-                postgres.set_preferences(thing.key, &preferences, START_MS);
+                postgres.set_preferences(thing.key, &thing.text(), START_MS);
             }
         }
     }

@@ -51,9 +51,14 @@ impl Call {
         Self {
             method: operation.route().0,
             target,
-            body: body(operation, key, request.size_bytes, turn).map(|body| body.to_string()),
+            body: body(operation, key, request.size_bytes, turn).map(|body| text(&body)),
         }
     }
+}
+
+/// Not by its `Display`, which is made of twice as many steps.
+fn text(value: &Value) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 /// What a write sends.
@@ -109,7 +114,7 @@ pub fn content(kind: Kind, key: &str, size_bytes: u32, turn: u64) -> Value {
         // As long as it is: it need not be written to be measured.
         0 => 0,
         _ => {
-            let length = value.to_string().len() + r#","more":"""#.len();
+            let length = text(&value).len() + r#","more":"""#.len();
             (size_bytes as usize).saturating_sub(length)
         }
     };
@@ -215,6 +220,11 @@ impl Stored<'_> {
             Kind::Products | Kind::Profile | Kind::Orders | Kind::Returns => return None,
         };
         Some(format!("{prefix}{}", self.key))
+    }
+
+    /// What is stored.
+    pub fn text(&self) -> String {
+        text(&self.content)
     }
 }
 

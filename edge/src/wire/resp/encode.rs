@@ -7,6 +7,7 @@ use std::fmt;
 
 use bytes::{Buf, BytesMut};
 
+const CRLF: &[u8] = b"\r\n";
 /// Room for `*`, the ten digits of a `u32`, and CRLF.
 const HEADER_BYTES: usize = 13;
 /// Room for `$`, the twenty digits of the longest length, and two times CRLF.
@@ -42,17 +43,18 @@ impl Command {
         if self.encoded.capacity() - self.encoded.len() < needed {
             self.encoded.reserve(needed.saturating_add(TAIL_BYTES));
         }
-        self.encoded
-            .extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
-        self.encoded.extend_from_slice(arg);
-        self.encoded.extend_from_slice(b"\r\n");
+        let mut digits = itoa::Buffer::new();
+        let length = digits.format(arg.len()).as_bytes();
+        for part in [b"$", length, CRLF, arg, CRLF] {
+            self.encoded.extend_from_slice(part);
+        }
         self.arguments = self.arguments.saturating_add(1);
         self
     }
 
     #[must_use]
     pub fn number(self, n: u64) -> Self {
-        self.arg(n.to_string())
+        self.arg(itoa::Buffer::new().format(n))
     }
 
     /// How many bytes it is, or a few more.

@@ -234,7 +234,7 @@ pub(super) fn unknown(arguments: &[&[u8]]) -> Reply {
 /// A number as the server takes it: digits and nothing else (`string2ll`).
 pub(super) fn integer(text: &[u8]) -> Option<i64> {
     let number: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
-    (number.to_string().as_bytes() == text).then_some(number)
+    (itoa::Buffer::new().format(number).as_bytes() == text).then_some(number)
 }
 
 pub(super) fn argument<'a>(arguments: &[&'a [u8]], place: usize) -> &'a [u8] {
@@ -243,7 +243,7 @@ pub(super) fn argument<'a>(arguments: &[&'a [u8]], place: usize) -> &'a [u8] {
 
 fn ping(_: &mut Keyspace, arguments: &[&[u8]]) -> Reply {
     match arguments {
-        [_] => Reply::Simple(b"PONG".to_vec()),
+        [_] => Reply::Simple(b"PONG".into()),
         [_, text] => Reply::bulk(text),
         _ => wrong_arguments("ping"),
     }

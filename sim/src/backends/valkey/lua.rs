@@ -293,7 +293,8 @@ fn single(lua: &Lua, field: &str, text: &[u8]) -> mlua::Result<Value> {
 fn to_lua(lua: &Lua, reply: Reply) -> mlua::Result<Value> {
     Ok(match reply {
         Reply::Integer(number) => Value::Number(number as f64),
-        Reply::Bulk(bytes) | Reply::Verbatim(bytes) => Value::String(lua.create_string(bytes)?),
+        Reply::Bulk(bytes) => Value::String(lua.create_string(bytes)?),
+        Reply::Verbatim(bytes) => Value::String(lua.create_string(bytes)?),
         Reply::Null => Value::Boolean(false),
         Reply::Simple(text) => single(lua, "ok", &text)?,
         Reply::Error(text) => single(lua, "err", &text)?,
@@ -346,7 +347,7 @@ fn from_table(table: &Table) -> Reply {
         return Reply::Error(error);
     }
     match field(table, "ok") {
-        Some(status) => Reply::Simple(status),
+        Some(status) => Reply::Simple(status.into()),
         None => Reply::Array(elements),
     }
 }

@@ -3,19 +3,24 @@
 //! Does not know which command is answered. The sections named here are those
 //! of <https://valkey.io/topics/protocol>.
 
+use std::borrow::Cow;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Version {
     Resp2,
     Resp3,
 }
 
+/// Much of what is said is always the same.
+type Text = Cow<'static, [u8]>;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reply {
-    Simple(Vec<u8>),
+    Simple(Text),
     /// Code and message, without the `-`.
     Error(Vec<u8>),
     Integer(i64),
-    Bulk(Vec<u8>),
+    Bulk(Text),
     /// A text for people; of the kind `txt`.
     Verbatim(Vec<u8>),
     Null,
@@ -25,7 +30,7 @@ pub(super) enum Reply {
 
 impl Reply {
     pub fn ok() -> Self {
-        Self::Simple(b"OK".to_vec())
+        Self::Simple(b"OK".into())
     }
 
     pub fn error(text: impl Into<String>) -> Self {
@@ -33,7 +38,11 @@ impl Reply {
     }
 
     pub fn bulk(text: impl AsRef<[u8]>) -> Self {
-        Self::Bulk(text.as_ref().to_vec())
+        Self::Bulk(text.as_ref().to_vec().into())
+    }
+
+    pub fn word(text: &'static str) -> Self {
+        Self::Bulk(text.as_bytes().into())
     }
 
     pub fn count(count: usize) -> Self {
@@ -80,8 +89,10 @@ fn write_bulk(mark: u8, prefix: &[u8], bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn write_header(mark: u8, number: impl ToString, out: &mut Vec<u8>) {
-    write_line(mark, number.to_string().as_bytes(), out);
+fn write_header(mark: u8, number: impl itoa::Integer, out: &mut Vec<u8>) {
+    out.push(mark);
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    out.extend_from_slice(b"\r\n");
 }
 
 /// An error that ends in ends of lines loses them (`addReplyErrorFormatEx`).

@@ -230,18 +230,18 @@ impl Session {
             Version::Resp3 => 3,
         };
         let members = [
-            ("server", Reply::bulk("valkey")),
-            ("version", Reply::bulk("8.1.8")),
+            ("server", Reply::word("valkey")),
+            ("version", Reply::word("8.1.8")),
             ("proto", Reply::Integer(version)),
             ("id", Reply::Integer(self.id)),
-            ("mode", Reply::bulk("standalone")),
-            ("role", Reply::bulk("master")),
+            ("mode", Reply::word("standalone")),
+            ("role", Reply::word("master")),
             ("modules", Reply::Array(Vec::new())),
         ];
         Reply::Map(
             members
                 .into_iter()
-                .map(|(name, value)| (Reply::bulk(name), value))
+                .map(|(name, value)| (Reply::word(name), value))
                 .collect(),
         )
     }
