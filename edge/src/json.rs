@@ -3,6 +3,7 @@
 //! Values keep every byte that came, so no double and no key order changes.
 //! Deep values are checked without recursion.
 
+use memchr::memchr2_iter;
 use serde_json::value::RawValue;
 
 use crate::error::Error;
@@ -112,8 +113,8 @@ impl Strings {
 
 fn check_depth(text: &str) -> Result<(), Error> {
     // What opens little cannot be deep, and to count is much quicker than to look.
-    let opens = |byte: &u8| matches!(byte, b'[' | b'{');
-    if text.as_bytes().iter().filter(|byte| opens(byte)).count() <= JSON_DEPTH_MAX {
+    let mut opens = memchr2_iter(b'[', b'{', text.as_bytes());
+    if opens.nth(JSON_DEPTH_MAX).is_none() {
         return Ok(());
     }
     let (mut depth, mut strings) = (0usize, Strings::default());

@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -52,8 +52,18 @@ type Task = Pin<Box<dyn Future<Output = ()>>>;
 struct Event {
     at_us: u64,
     count: u64,
-    what: Box<dyn FnOnce()>,
+    what: What,
 }
+
+enum What {
+    Do(Box<dyn FnOnce()>),
+    /// The end of a timer: most events, which need no closure of their own. One that
+    /// nobody waits for any more wakes nobody.
+    Wake(Weak<Waiting>),
+}
+
+/// Who waits for a timer.
+type Waiting = RefCell<Option<Waker>>;
 
 impl PartialEq for Event {
     fn eq(&self, other: &Self) -> bool {
@@ -125,12 +135,16 @@ impl World {
 
     /// Does something at a later time; at the same time, in the order of the calls.
     pub fn at(&self, at_us: u64, what: impl FnOnce() + 'static) {
+        self.push(at_us, What::Do(Box::new(what)));
+    }
+
+    fn push(&self, at_us: u64, what: What) {
         let count = self.0.event_count.get() + 1;
         self.0.event_count.set(count);
         self.0.events.borrow_mut().push(Reverse(Event {
             at_us: at_us.max(self.now_us()),
             count,
-            what: Box::new(what),
+            what,
         }));
     }
 
@@ -181,8 +195,7 @@ impl World {
         Sleep {
             world: self.clone(),
             until_us: self.now_us().saturating_add(duration_us),
-            fired: Rc::default(),
-            armed: false,
+            waiting: None,
         }
     }
 
@@ -208,7 +221,13 @@ impl World {
             };
             if let Some(Reverse(event)) = event {
                 self.0.now_us.set(event.at_us);
-                (event.what)();
+                match event.what {
+                    What::Do(what) => what(),
+                    What::Wake(waiting) => {
+                        let waker = waiting.upgrade().and_then(|waiting| waiting.take());
+                        waker.into_iter().for_each(Waker::wake);
+                    }
+                }
             }
         }
     }
@@ -259,8 +278,7 @@ impl World {
 pub struct Sleep {
     world: World,
     until_us: u64,
-    fired: Rc<RefCell<Option<Waker>>>,
-    armed: bool,
+    waiting: Option<Rc<Waiting>>,
 }
 
 impl Future for Sleep {
@@ -270,16 +288,14 @@ impl Future for Sleep {
         if self.world.now_us() >= self.until_us {
             return Poll::Ready(());
         }
-        self.fired.replace(Some(context.waker().clone()));
-        if !self.armed {
-            self.armed = true;
-            let fired = Rc::downgrade(&self.fired);
-            self.world.at(self.until_us, move || {
-                // A timer that nobody waits for any more wakes nobody.
-                if let Some(waker) = fired.upgrade().and_then(|fired| fired.take()) {
-                    waker.wake();
-                }
-            });
+        let waker = context.waker().clone();
+        if let Some(waiting) = &self.waiting {
+            waiting.replace(Some(waker));
+        } else {
+            let waiting = Rc::new(RefCell::new(Some(waker)));
+            let end = What::Wake(Rc::downgrade(&waiting));
+            self.world.push(self.until_us, end);
+            self.waiting = Some(waiting);
         }
         Poll::Pending
     }

@@ -64,12 +64,14 @@ impl Command {
 
     /// The command as it goes to the server.
     pub(super) fn into_bytes(mut self) -> BytesMut {
-        let header = format!("*{}\r\n", self.arguments);
-        let unused = HEADER_BYTES.saturating_sub(header.len());
-        if let Some(room) = self.encoded.get_mut(unused..HEADER_BYTES) {
-            room.copy_from_slice(header.as_bytes());
-        }
+        let mut digits = itoa::Buffer::new();
+        let count = digits.format(self.arguments).as_bytes();
+        let unused = HEADER_BYTES.saturating_sub(1 + count.len() + CRLF.len());
         self.encoded.advance(unused);
+        let header = [b"*", count, CRLF].concat();
+        if let Some(room) = self.encoded.get_mut(..header.len()) {
+            room.copy_from_slice(&header);
+        }
         self.encoded
     }
 

@@ -4,7 +4,6 @@
 //! people type and no client sends, are refused.
 
 use std::cell::RefCell;
-use std::ops::Range;
 
 use super::super::taken_from;
 use super::Server;
@@ -15,6 +14,11 @@ use super::reply::{Reply, Version};
 const LINE_BYTES_MAX: usize = 64 * 1024;
 /// `proto-max-bulk-len`.
 const BULK_BYTES_MAX: i64 = 512 * 1024 * 1024;
+
+/// Room for so many arguments is made at first.
+const ARGUMENTS_USUAL: usize = 8;
+/// And for so many bytes of replies.
+const REPLY_BYTES_USUAL: usize = 512;
 
 /// Runs one request.
 type Run<'a> = &'a mut dyn FnMut(&mut Session, &[&[u8]]) -> Reply;
@@ -94,13 +98,9 @@ impl Session {
         loop {
             match request(input.get(taken..).unwrap_or_default()) {
                 Ok(Some((arguments, bytes))) => {
-                    let rest = input.get(taken..).unwrap_or_default();
-                    let arguments: Vec<&[u8]> = arguments
-                        .into_iter()
-                        .map(|range| rest.get(range).unwrap_or_default())
-                        .collect();
                     taken = taken.saturating_add(bytes);
                     if !arguments.is_empty() {
+                        self.output.reserve(REPLY_BYTES_USUAL);
                         let reply = run(self, &arguments);
                         reply.write(self.version, &mut self.output);
                     }
@@ -249,11 +249,10 @@ impl Session {
 
 const NOT_LOGGED_IN: &str = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time";
 
-/// The places of a request's arguments and its length in bytes, once it is
-/// complete ("Sending commands to a Valkey server").
-type Request = (Vec<Range<usize>>, usize);
+/// A request's arguments and its length in bytes, once it is complete ("Sending commands to a Valkey server").
+type Request<'a> = (Vec<&'a [u8]>, usize);
 
-fn request(input: &[u8]) -> Result<Option<Request>, String> {
+fn request(input: &[u8]) -> Result<Option<Request<'_>>, String> {
     match input.first() {
         None => return Ok(None),
         Some(b'*') => {}
@@ -265,7 +264,7 @@ fn request(input: &[u8]) -> Result<Option<Request>, String> {
     let count = integer(count)
         .filter(|count| *count <= i64::from(i32::MAX))
         .ok_or("invalid multibulk length")?;
-    let mut arguments = Vec::new();
+    let mut arguments = Vec::with_capacity(ARGUMENTS_USUAL);
     for _ in 0..count {
         // The whole line is awaited before its first byte is looked at.
         let Some((length, start)) = line(input, at, "too big bulk count string")? else {
@@ -284,7 +283,7 @@ fn request(input: &[u8]) -> Result<Option<Request>, String> {
         if input.len() < at {
             return Ok(None);
         }
-        arguments.push(start..end);
+        arguments.push(input.get(start..end).unwrap_or_default());
     }
     Ok(Some((arguments, at)))
 }
