@@ -5,10 +5,11 @@
 //! a socket or timer belongs to the request that made it. A Durable Object may
 //! hold some: all requests of one share one I/O context.
 
+mod sent;
 mod stream;
 
 use std::borrow::Cow;
-use std::cell::{OnceCell, RefCell};
+use std::cell::OnceCell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -29,11 +30,9 @@ use worker::{Context, Env, State, js_sys, web_sys, worker_sys};
 
 use crate::host::{Address, Body, Host, Tls};
 use crate::isolate::Isolate;
-use crate::limits::{
-    CHANGES_WATCH_MS, READY_BODY_BYTES_MAX, READY_BYTES_MAX, REQUEST_BODY_BYTES_MAX,
-};
+use crate::limits::{CHANGES_WATCH_MS, REQUEST_BODY_BYTES_MAX};
 use crate::route::gateway::{self, ENVELOPE};
-use crate::route::{self, Ready, Request, Response, changes};
+use crate::route::{self, Request, Response, changes};
 use crate::settings::Settings;
 use crate::transport::Kept;
 use stream::Stream;
@@ -45,7 +44,6 @@ const FLOOR_MS: &str = "Shepherd-Edge-Floor-Ms";
 
 thread_local! {
     static ISOLATE: OnceCell<Rc<Isolate>> = const { OnceCell::new() };
-    static SENT: RefCell<Sent> = RefCell::default();
 }
 
 /// One request's view of the platform, or a Durable Object's.
@@ -178,8 +176,8 @@ pub fn fetch(request: web_sys::Request, env: Env, context: worker_sys::Context) 
 }
 
 /// Answers at once, without a promise, when nothing has to be waited for: L1 has
-/// the answer, or there is nothing to ask. `number` is that of the [`Form`] which the
-/// same `opening` was answered with before, or of none.
+/// the answer, or there is nothing to ask. `number` is that of the answer in
+/// [`sent`] that the same `opening` was given before, or of none.
 ///
 /// Written out and not by `worker::event`, which makes a promise of everything.
 #[wasm_bindgen]
@@ -208,14 +206,14 @@ pub fn answer(
             Ok(route::answer(host, isolate, request).await)
         }))
     } else {
-        let ready = SENT.with(|sent| sent.borrow().ready(number));
+        let ready = sent::ready(number);
         match route::begin(host, isolate, opened, ready.as_deref()) {
-            Either::Left(answer) => return send(&opening, number, answer).into(),
+            Either::Left(answer) => return sent::send(&opening, number, answer).into(),
             Either::Right(later) => Begun::new(Either::Right(later.map(Ok))),
         }
     };
     match (&mut work).now_or_never() {
-        Some(answer) => finished(answer.map(|answer| send(&opening, number, answer))),
+        Some(answer) => finished(answer.map(|answer| sent::send(&opening, number, answer))),
         None => future_to_promise(async move {
             let answer = within(&defers, work).await;
             Ok(finished(answer))
@@ -228,7 +226,7 @@ pub fn answer(
 #[wasm_bindgen]
 #[must_use]
 pub fn holds(number: u32, now_ms: f64) -> bool {
-    let ready = SENT.with(|sent| sent.borrow().ready(number));
+    let ready = sent::ready(number);
     ISOLATE.with(|cell| {
         let isolate = cell.get().zip(ready);
         isolate.is_some_and(|(isolate, ready)| ready.holds(isolate, now_ms as u64))
@@ -345,16 +343,6 @@ fn written(answer: Response) -> web_sys::Response {
     js::respond(answer.status, &lines(&answer.headers), &answer.body)
 }
 
-fn send(opening: &JsString, number: u32, mut answer: Response) -> web_sys::Response {
-    match answer.ready.take() {
-        Some(ready) if answer.body.len() <= READY_BODY_BYTES_MAX => SENT.with(|sent| {
-            let mut sent = sent.borrow_mut();
-            sent.send(opening, number, ready, answer)
-        }),
-        _ => written(answer),
-    }
-}
-
 fn lines<'a>(headers: impl IntoIterator<Item = &'a Header>) -> String {
     let mut lines = String::with_capacity(512);
     for (name, value) in headers {
@@ -366,87 +354,6 @@ fn lines<'a>(headers: impl IntoIterator<Item = &'a Header>) -> String {
 }
 
 type Header = (&'static str, Cow<'static, str>);
-
-/// Answers from L1, by number, in the form that the platform sends them in. JavaScript
-/// has them too, by what they answer: copying a body out of Wasm and making headers
-/// is most of what such an answer costs, and of most nothing is new.
-#[derive(Default)]
-struct Sent {
-    forms: Vec<Form>,
-    bytes: usize,
-}
-
-struct Form {
-    ready: Rc<Ready>,
-    /// What `kept` was made of.
-    body: Bytes,
-    headers: Vec<Header>,
-    kept: JsValue,
-    bytes: usize,
-}
-
-impl Sent {
-    fn ready(&self, number: u32) -> Option<Rc<Ready>> {
-        let form = self.forms.get(usize::try_from(number).ok()?)?;
-        Some(Rc::clone(&form.ready))
-    }
-
-    fn send(
-        &mut self,
-        opening: &JsString,
-        number: u32,
-        ready: Rc<Ready>,
-        answer: Response,
-    ) -> web_sys::Response {
-        let Response { headers, body, .. } = answer;
-        let place = usize::try_from(number).unwrap_or(usize::MAX);
-        if let Some(form) = self.forms.get_mut(place) {
-            if form.is_like(&headers, &body) {
-                let both = headers.iter().zip(&form.headers);
-                let changed = both.filter(|(new, old)| new != old);
-                js::change(&form.kept, &lines(changed.map(|(new, _)| new)));
-                (form.ready, form.headers) = (ready, headers);
-                return js::again(&form.kept);
-            }
-            self.bytes -= form.bytes;
-        }
-        let bytes = FORM_OVERHEAD_BYTES + opening.length() as usize + body.len();
-        if self.bytes + bytes > READY_BYTES_MAX {
-            *self = Self::default();
-            js::forget();
-        }
-        self.bytes += bytes;
-        let place = place.min(self.forms.len());
-        let kept = js::keep(opening, place, &body);
-        js::change(&kept, &lines(&headers));
-        let response = js::again(&kept);
-        let form = Form {
-            ready,
-            body,
-            headers,
-            kept,
-            bytes,
-        };
-        match self.forms.get_mut(place) {
-            Some(old) => *old = form,
-            None => self.forms.push(form),
-        }
-        response
-    }
-}
-
-impl Form {
-    /// The very same body, and the same names of headers.
-    fn is_like(&self, headers: &[Header], body: &Bytes) -> bool {
-        let names =
-            |headers: &[Header]| -> Vec<_> { headers.iter().map(|(name, _)| *name).collect() };
-        let is_same = self.body.as_ptr() == body.as_ptr() && self.body.len() == body.len();
-        is_same && names(&self.headers) == names(headers)
-    }
-}
-
-/// What one weighs beyond its bytes, roughly: its headers here and there.
-const FORM_OVERHEAD_BYTES: usize = 2048;
 
 /// Hands a request on to a gateway.
 async fn relay(env: &Env, shard: u64, request: Request) -> worker::Result<Response> {
