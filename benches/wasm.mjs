@@ -10,7 +10,7 @@ import { memory } from "../tests/observe.mjs";
 const WASM = `${ROOT}edge/build/index_bg.wasm`;
 const L1_BYTES = 64 * 1024 * 1024; // The most that can be set.
 const BODY_BYTES = 16 * 1024;
-const FILLS = 8;
+const FILLS = 12;
 
 export function size() {
   const bytes = readFileSync(WASM);
