@@ -2,7 +2,7 @@
 // is calibrated, the same traffic is replayed in virtual time and fired at it, and the two are held
 // against one another.
 //
-//     node benches/prediction.mjs [--round-trip-ms=10] [--speed=25] [--requests=8000] [--trace=FILE]
+//     node benches/prediction.mjs [--round-trip-ms=10] [--speed=25] [--requests=20000] [--trace=FILE]
 //
 // Knows only how the commands of the simulator follow one another.
 
@@ -19,7 +19,8 @@ const { values: options } = parseArgs({
   options: {
     "round-trip-ms": { type: "string", default: "10" },
     speed: { type: "string", default: "25" },
-    requests: { type: "string", default: "8000" },
+    // More than the recording has.
+    requests: { type: "string", default: "20000" },
     trace: { type: "string", default: `${ROOT}tests/data/weblog-424-norobots-evening.slt.gz` },
   },
 });
