@@ -126,7 +126,10 @@ pub struct Store {
 /// Durations in µs, by equal steps from the shortest to the longest: one number,
 /// or quantiles that were measured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a time is a whole number of µs, or a list of its quantiles from the shortest to the longest"
+)]
 pub enum Times {
     Always(u64),
     Quantiles(Vec<u64>),
@@ -302,7 +305,7 @@ impl Model {
     fn from_json(said: Value) -> Result<Self> {
         let mut model = serde_json::to_value(Self::default())?;
         overlay(&mut model, said);
-        let model: Self = serde_json::from_value(model)?;
+        let model: Self = serde_path_to_error::deserialize(model)?;
         model.check()?;
         Ok(model)
     }
@@ -396,6 +399,7 @@ mod tests {
         for (wrong, word) in [
             (json!({"valky": {}}), "valky"),
             (json!({"edge": {"l1_us": [3, 2]}}), "edge.l1_us"),
+            (json!({"edge": {"l1_us": -4}}), "edge.l1_us: a time is"),
             (json!({"isolates": {"per_place": 0}}), "isolates.per_place"),
             (json!({"limits": {"connecting": 0}}), "limits.connecting"),
         ] {

@@ -227,6 +227,17 @@ fn an_outage_is_an_error_for_what_only_that_store_knows() -> Result<()> {
 }
 
 #[test]
+fn a_fault_that_comes_too_late_is_said() -> Result<()> {
+    let requests = [(0, Operation::Session), (1_000, Operation::Session)];
+    let says = |fault: &str| {
+        let report = simulation::replay(traffic(&requests), setup(Mode::Direct, &[fault])?)?;
+        Ok::<_, anyhow::Error>(report.notes.iter().any(|note| note.contains(fault)))
+    };
+    assert!(says("valkey@2s+1s")? && !says("valkey@1s+1s")?);
+    Ok(())
+}
+
+#[test]
 fn kept_connections_do_not_outlive_an_outage() -> Result<()> {
     let requests = [0, 10_000, 20_000].map(|time_ms| (time_ms, Operation::Generic));
     let report = simulation::replay(

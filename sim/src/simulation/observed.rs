@@ -6,6 +6,7 @@ use anyhow::Result;
 use hdrhistogram::Histogram;
 
 use super::bounds::Reads;
+use super::faults::Fault;
 use super::setup::Setup;
 use crate::cache_status::Tier;
 use crate::operation::{Effect, Operation};
@@ -250,6 +251,12 @@ fn notes(traffic: &Traffic, setup: &Setup) -> Vec<String> {
             "The traffic names no places: clients are spread over the model's by weight."
                 .to_owned(),
         );
+    }
+    let late = |fault: &&Fault| fault.from_ms > traffic.duration_ms();
+    for fault in setup.faults.iter().filter(late) {
+        notes.push(format!(
+            "The fault {fault} comes after the last request, and changes nothing."
+        ));
     }
     if setup.mode != super::setup::Mode::Gateway {
         notes.push("Each request opens its own connections to the stores.".to_owned());

@@ -249,7 +249,8 @@ impl Session {
 
 const NOT_LOGGED_IN: &str = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time";
 
-/// A request's arguments and its length in bytes, once it is complete ("Sending commands to a Valkey server").
+/// A request's arguments and its length in bytes, once it is complete ("Sending
+/// commands to a Valkey server").
 type Request<'a> = (Vec<&'a [u8]>, usize);
 
 fn request(input: &[u8]) -> Result<Option<Request<'_>>, String> {
