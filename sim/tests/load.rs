@@ -13,15 +13,15 @@ use sim::load::fill::{Needed, fill};
 use sim::load::open::{self, Counts, Plan};
 use sim::load::outcome::Keeping;
 use sim::load::schedule::{Arrivals, Limits, Pace};
-use sim::load::target::Target;
+use sim::load::target::{Prepared, Target};
 use sim::load::{Edge, closed};
-use sim::operation::Operation;
+use sim::operation::{Method, Operation};
 use sim::report::{Report, Row};
 use sim::sample;
 use sim::stores::{Data, Stores};
 use sim::traffic::call::Call;
 use sim::traffic::{Request, Traffic};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 use tokio::task::{LocalSet, spawn_blocking};
@@ -239,6 +239,33 @@ async fn a_server_that_hangs_up_after_each_answer_loses_no_request() -> Result<(
         (sessions(&counts)?.requests, sessions(&counts)?.errors),
         (50, 0)
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_given_up() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                ensure!(stream.read(&mut [0; 1024]).await? > 0, "gone");
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+                while stream.write_all(&[b'x'; 1 << 16]).await.is_ok() {}
+                Ok::<_, anyhow::Error>(())
+            });
+        }
+    });
+    let target = Target::open(&url, 1).await?;
+    let prepared = Prepared::new(Call {
+        method: Method::Get,
+        target: "/".to_owned(),
+        body: None,
+    })?;
+    let outcome = target.lease().await?.send(&prepared).await;
+    let error = outcome.err().context("it was read to its end")?;
+    let said = format!("{url} answers / with more than");
+    assert!(error.to_string().starts_with(&said), "{error:#}");
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use bytes::Bytes;
 use edge::host::native::tls;
+use edge::limits::PG_RESULT_BYTES_MAX;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
@@ -34,6 +35,9 @@ use crate::traffic::call::Call;
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How much of an answer is quoted when it says that something is wrong.
 const QUOTED_CHARS: usize = 200;
+const QUOTED_BYTES: usize = 4 * QUOTED_CHARS;
+/// Twice what the edge reads of a store for one answer at most.
+const ANSWER_BYTES_MAX: usize = 2 * PG_RESULT_BYTES_MAX;
 
 /// A request that is ready to be sent, to any target and any number of times.
 #[derive(Debug, Clone)]
@@ -301,18 +305,27 @@ impl Lease {
         prepared: &Prepared,
         response: Response<hyper::body::Incoming>,
     ) -> Result<Seen> {
-        let (head, body) = response.into_parts();
-        let body = body
-            .collect()
-            .await
-            .with_context(|| format!("{} breaks off in an answer", self.target.url))?
-            .to_bytes();
+        let (head, mut body) = response.into_parts();
+        let url = &self.target.url;
+        let (mut quoted, mut bytes) = (Vec::new(), 0);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.with_context(|| format!("{url} breaks off in an answer"))?;
+            let data = frame.into_data().unwrap_or_default();
+            bytes += data.len();
+            ensure!(
+                bytes <= ANSWER_BYTES_MAX,
+                "{url} answers {} with more than {ANSWER_BYTES_MAX} bytes: it is no edge",
+                prepared.uri
+            );
+            let room = QUOTED_BYTES.saturating_sub(quoted.len());
+            quoted.extend(data.iter().take(room));
+        }
         let is_good = head.status.is_success() || matches!(head.status.as_u16(), 304 | 404);
         Ok(Seen {
             status: head.status.as_u16(),
             tier: tier(&cache_status(&head.headers)),
             complaint: (!is_good).then(|| {
-                let text = String::from_utf8_lossy(&body);
+                let text = String::from_utf8_lossy(&quoted);
                 format!(
                     "{} was answered with status {}: {}",
                     prepared.uri,
