@@ -103,11 +103,8 @@ pub fn missed(report: &Report, targets: &Targets) -> Result<Vec<String>> {
             }
         }
     }
-    // A voice query is no request, and its requests have rows of their own.
-    let is_request = |row: &&Row| row.operation != Operation::VoiceQuery.name();
-    let rows = || report.rows.iter().filter(is_request);
-    let requests: u64 = rows().map(|row| row.requests).sum();
-    let errors: u64 = rows().map(|row| row.errors).sum();
+    let sum = |count: fn(&Row) -> u64| report.requests().map(count).fold(0, u64::saturating_add);
+    let (requests, errors) = (sum(|row| row.requests), sum(|row| row.errors));
     let percent = errors as f64 * 100.0 / requests.max(1) as f64;
     if percent > targets.errors_percent {
         missed.push(format!(

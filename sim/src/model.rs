@@ -14,6 +14,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::dice::Dice;
+use crate::traffic::LONGEST;
+
+/// For a duration of the model: longer than the edge waits for anything.
+const US_MAX: u64 = 60_000_000;
+/// For how long an isolate lives: no replay is longer.
+const LIFE_MS_MAX: u64 = LONGEST.as_millis() as u64;
+/// For what there is many times, each with a place in memory; and for round trips,
+/// each of which is drawn.
+const WORKERS_MAX: u32 = 10_000;
+const ISOLATES_MAX: u32 = 10_000;
+const ROUND_TRIPS_MAX: u32 = 100;
 
 /// Everything that is assumed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -160,10 +171,11 @@ impl Times {
     }
 
     fn is_sound(&self) -> bool {
-        match self {
-            Self::Always(_) => true,
-            Self::Quantiles(quantiles) => !quantiles.is_empty() && quantiles.is_sorted(),
-        }
+        let quantiles = match self {
+            Self::Always(us) => std::slice::from_ref(us),
+            Self::Quantiles(quantiles) => quantiles,
+        };
+        quantiles.is_sorted() && quantiles.last().is_some_and(|us| *us <= US_MAX)
     }
 }
 
@@ -310,14 +322,25 @@ impl Model {
         Ok(model)
     }
 
-    fn check(&self) -> Result<()> {
+    /// # Errors
+    /// Which of its numbers cannot be.
+    pub fn check(&self) -> Result<()> {
         ensure!(
             self.places.iter().any(|place| place.weight > 0),
             "\"places\" must name at least one place with a weight above 0"
         );
+        let Isolates {
+            per_place,
+            idle_ms,
+            life_ms,
+        } = self.isolates;
         ensure!(
-            self.isolates.per_place > 0,
-            "\"isolates.per_place\" must be at least 1"
+            (1..=ISOLATES_MAX).contains(&per_place),
+            "\"isolates.per_place\" must be from 1 to {ISOLATES_MAX}"
+        );
+        ensure!(
+            idle_ms.max(life_ms) <= LIFE_MS_MAX,
+            "\"isolates.idle_ms\" and \"isolates.life_ms\" may be {LIFE_MS_MAX} at most"
         );
         ensure!(
             self.limits.connecting > 0,
@@ -348,11 +371,31 @@ impl Model {
         for (name, times) in times {
             ensure!(
                 times.is_sound(),
-                "\"{name}\" must be a number, or a list of numbers that never go down"
+                "\"{name}\" must be a number up to {US_MAX}, or a list of such numbers that never go down"
+            );
+        }
+        let ways = self.places.iter().map(|place| (&*place.name, place.way));
+        let others = [
+            ("gateway_way", self.gateway_way),
+            ("hyperdrive_way", self.hyperdrive_way),
+        ];
+        for (name, way) in ways.chain(others) {
+            let longest_us = way.latency_us.max(way.jitter_us).max(way.tail_us);
+            ensure!(
+                longest_us <= US_MAX,
+                "the way of \"{name}\" takes {longest_us} µs, and may take {US_MAX} at most"
             );
         }
         for (name, store) in [("valkey", &self.valkey), ("postgres", &self.postgres)] {
-            ensure!(store.workers > 0, "\"{name}.workers\" must be at least 1");
+            ensure!(
+                (1..=WORKERS_MAX).contains(&store.workers),
+                "\"{name}.workers\" must be from 1 to {WORKERS_MAX}"
+            );
+            let round_trips = store.connect_round_trips.max(store.log_in_round_trips);
+            ensure!(
+                round_trips <= ROUND_TRIPS_MAX,
+                "\"{name}\" has {round_trips} round trips, and may have {ROUND_TRIPS_MAX} at most"
+            );
         }
         Ok(())
     }
@@ -401,6 +444,21 @@ mod tests {
             (json!({"edge": {"l1_us": [3, 2]}}), "edge.l1_us"),
             (json!({"edge": {"l1_us": -4}}), "edge.l1_us: a time is"),
             (json!({"isolates": {"per_place": 0}}), "isolates.per_place"),
+            (json!({"isolates": {"life_ms": u64::MAX}}), "life_ms"),
+            (
+                json!({"gateway_way": {"jitter_us": u64::MAX}}),
+                "gateway_way",
+            ),
+            (json!({"edge": {"l1_us": u64::MAX}}), "edge.l1_us"),
+            (json!({"edge": {"l1_us": []}}), "edge.l1_us"),
+            (
+                json!({"postgres": {"workers": u32::MAX}}),
+                "postgres.workers",
+            ),
+            (
+                json!({"valkey": {"connect_round_trips": u32::MAX}}),
+                "round trips",
+            ),
             (json!({"limits": {"connecting": 0}}), "limits.connecting"),
         ] {
             let error = Model::from_json(wrong).unwrap_err().to_string();

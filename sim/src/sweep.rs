@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::model::Model;
 use crate::operation::Operation;
-use crate::report::{Report, WhatIf};
+use crate::report::{Report, Row, WhatIf};
 use crate::simulation;
 use crate::simulation::faults::Fault;
 use crate::simulation::setup::{self, Level, Mode, Setting, Setup};
@@ -173,7 +173,7 @@ fn line(point: &Point, report: &Report) -> WhatIf {
     }
     let said = point.settings.iter();
     settings.extend(said.map(|setting| (setting.name.clone(), setting.value.clone())));
-    let sum = |count: fn(&crate::report::Row) -> u64| report.rows.iter().map(count).sum::<u64>();
+    let sum = |count: fn(&Row) -> u64| report.requests().map(count).sum::<u64>();
     let answered = sum(|row| row.l1 + row.l2 + row.l3);
     let ratios = report.rows.iter().filter_map(|row| {
         let target_ms = row.target_ms.filter(|_| row.requests > 0)?;
@@ -189,7 +189,11 @@ fn line(point: &Point, report: &Report) -> WhatIf {
     WhatIf {
         settings,
         l1_share: part(sum(|row| row.l1), answered),
-        targets_missed: sum(|row| u64::from(row.verdict() == Some(false))),
+        targets_missed: report
+            .rows
+            .iter()
+            .filter(|row| row.verdict() == Some(false))
+            .count() as u64,
         worst: ratios.fold(0.0, f64::max),
         voice_p95_us: voice.map_or(0, |row| row.latency.p95_us),
         errors: sum(|row| row.errors),

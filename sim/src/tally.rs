@@ -10,6 +10,11 @@ use crate::operation::Operation;
 const LATENCY_US_MAX: u64 = 60_000_000;
 const NOT_FOUND: u16 = 404;
 
+/// Whether that is no answer, or one that says that something is wrong.
+pub fn is_error(status: Option<u16>) -> bool {
+    !matches!(status, Some(200..=299 | 304 | NOT_FOUND))
+}
+
 /// Counts of one operation.
 #[derive(Debug, Clone)]
 pub struct Tally {
@@ -52,7 +57,7 @@ impl Tally {
         Ok(())
     }
 
-    /// One more request, or flow, took so long.
+    /// One more request took so long.
     pub fn time(&mut self, us: u64) {
         self.requests += 1;
         self.latency_us.saturating_record(us);
@@ -66,14 +71,12 @@ impl Tally {
         status: Option<u16>,
         tier: Option<Tier>,
     ) -> Option<Tier> {
-        match status {
-            Some(NOT_FOUND) if operation == Operation::Floor => {}
-            Some(NOT_FOUND) => self.absent += 1,
-            Some(200..=299 | 304) => {}
-            _ => {
-                self.errors += 1;
-                return None;
-            }
+        if is_error(status) {
+            self.errors += 1;
+            return None;
+        }
+        if status == Some(NOT_FOUND) && operation != Operation::Floor {
+            self.absent += 1;
         }
         let tier = match tier? {
             // No cache had it and Valkey is the truth: then Valkey said so.
@@ -127,11 +130,22 @@ impl Tallies {
         Ok(())
     }
 
-    /// Requests that were sent; a flow is none.
-    pub fn requests(&self) -> u64 {
+    /// A flow took so long; it has failed when one of its requests has.
+    ///
+    /// # Errors
+    /// Those of [`Tally::new`].
+    pub fn flow(&mut self, us: u64, has_failed: bool) -> Result<()> {
+        let flows = self.of(Operation::VoiceQuery)?;
+        flows.time(us);
+        flows.errors += u64::from(has_failed);
+        Ok(())
+    }
+
+    /// Over all requests; a flow is none, its requests are.
+    pub fn sum(&self, count: fn(&Tally) -> u64) -> u64 {
         self.iter()
             .filter(|(operation, _)| *operation != Operation::VoiceQuery)
-            .map(|(_, tally)| tally.requests)
+            .map(|(_, tally)| count(tally))
             .sum()
     }
 }
@@ -147,6 +161,21 @@ mod tests {
         assert_eq!(count(Operation::Products, 200), Some(Tier::L3));
         assert_eq!(count(Operation::Session, 404), Some(Tier::L2));
         assert_eq!((tally.l2, tally.l3, tally.absent), (1, 1, 1));
+        Ok(())
+    }
+
+    #[test]
+    fn a_flow_fails_with_one_of_its_requests_and_counts_as_none() -> Result<()> {
+        let mut tallies = Tallies::default();
+        let tally = tallies.of(Operation::Session)?;
+        tally.time(5);
+        tally.count(Operation::Session, Some(503), None);
+        tallies.flow(9, true)?;
+        tallies.flow(9, false)?;
+        let flows = tallies.of(Operation::VoiceQuery)?;
+        assert_eq!((flows.requests, flows.errors), (2, 1));
+        assert_eq!(tallies.sum(|tally| tally.requests), 1);
+        assert_eq!(tallies.sum(|tally| tally.errors), 1);
         Ok(())
     }
 

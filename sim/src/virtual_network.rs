@@ -186,6 +186,8 @@ struct Connection {
     left: [Cell<u64>; 2],
 }
 
+/// What Valkey says to a connection beyond its `maxclients`, before it closes it.
+const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
 const TO_SERVER: usize = 0;
 const TO_CLIENT: usize = 1;
 
@@ -276,6 +278,7 @@ impl Connection {
         let now_ms = self.world.now_ms();
         let watch = || (self.stores.watch.borrow_mut())(&self.stores, self.world.now_us());
         let (output, is_closed) = match &mut *self.server.borrow_mut() {
+            Server::Valkey(_) if self.is_one_too_many => (TOO_MANY_CLIENTS.to_vec(), true),
             Server::Valkey(session) => {
                 // Several requests may have come together.
                 session.handle_input_with(&self.stores.valkey, bytes, now_ms, watch);

@@ -10,9 +10,12 @@ use sim::model::{self, Model, Times, Way};
 use sim::operation::Operation;
 use sim::report::{Report, Row};
 use sim::simulation;
+use sim::simulation::faults::Fault;
 use sim::simulation::setup::{Arguments, Level, Mode, Setup};
 use sim::trace;
 use sim::traffic::{Request, Traffic, mapped};
+
+const MODES: [Mode; 3] = [Mode::Direct, Mode::Gateway, Mode::Hyperdrive];
 
 /// Recorded keys, faster than recorded, so that copies in memory count.
 fn traffic(speed: u64) -> Result<Traffic> {
@@ -152,7 +155,7 @@ fn an_l1_in_the_simulation_hits_as_often_as_the_bare_cache() -> Result<()> {
 #[test]
 fn both_levels_agree() -> Result<()> {
     let mut wrong = Vec::new();
-    for mode in [Mode::Direct, Mode::Gateway, Mode::Hyperdrive] {
+    for mode in MODES {
         for (speed, per_place) in [(1, 4), (30, 1), (30, 4)] {
             let full = report(Level::Full, mode, speed, per_place)?;
             let fast = report(Level::Fast, mode, speed, per_place)?;
@@ -181,44 +184,98 @@ fn outcomes(report: &Report) -> [f64; 4] {
     sums.map(|sum| sum as f64 * 100.0 / all as f64)
 }
 
+/// Both levels with these faults; what of their outcomes and loads lies apart.
+fn apart(mode: Mode, faults: &[&str], model: &Model) -> Result<Vec<String>> {
+    let faults: Vec<Fault> = faults
+        .iter()
+        .map(|fault| fault.parse())
+        .collect::<Result<_>>()?;
+    let at = |level| {
+        let arguments = Arguments {
+            level,
+            mode,
+            faults: faults.clone(),
+            ..Arguments::default()
+        };
+        replayed(arguments, model.clone(), 30)
+    };
+    let (full, fast) = (at(Level::Full)?, at(Level::Fast)?);
+    let what = format!("{} {faults:?}", mode.name());
+    let (one, other) = (outcomes(&full), outcomes(&fast));
+    println!("{what}: L1, L2, L3, errors {one:.2?} and {other:.2?} %");
+    let mut wrong = Vec::new();
+    if one
+        .iter()
+        .zip(other)
+        .any(|(one, other)| (one - other).abs() > 1.0)
+    {
+        wrong.push(format!("{what}: {one:.2?} and {other:.2?} %"));
+    }
+    for (one, other) in full.stores.iter().zip(&fast.stores) {
+        let off = other.total as f64 / one.total as f64 - 1.0;
+        println!("  {}: {} and {}", one.store, one.total, other.total);
+        if off.abs() > 0.05 {
+            wrong.push(format!(
+                "{what}, {}: {} and {}",
+                one.store, one.total, other.total
+            ));
+        }
+    }
+    Ok(wrong)
+}
+
 #[test]
 fn both_levels_agree_on_a_short_outage() -> Result<()> {
     let mut wrong = Vec::new();
-    for mode in [Mode::Direct, Mode::Gateway, Mode::Hyperdrive] {
+    for mode in MODES {
         for fault in ["valkey@10s+5s", "postgres@10s+5s", "cold@10s"] {
-            let at = |level| {
-                let arguments = Arguments {
-                    level,
-                    mode,
-                    faults: vec![fault.parse()?],
-                    ..Arguments::default()
-                };
-                replayed(arguments, near(4), 30)
-            };
-            let (full, fast) = (at(Level::Full)?, at(Level::Fast)?);
-            let what = format!("{} {fault}", mode.name());
-            let (one, other) = (outcomes(&full), outcomes(&fast));
-            println!("{what}: L1, L2, L3, errors {one:.2?} and {other:.2?} %");
-            if one
-                .iter()
-                .zip(other)
-                .any(|(one, other)| (one - other).abs() > 1.0)
-            {
-                wrong.push(format!("{what}: {one:.2?} and {other:.2?} %"));
-            }
-            for (one, other) in full.stores.iter().zip(&fast.stores) {
-                let off = other.total as f64 / one.total as f64 - 1.0;
-                println!("  {}: {} and {}", one.store, one.total, other.total);
-                if off.abs() > 0.05 {
-                    wrong.push(format!(
-                        "{what}, {}: {} and {}",
-                        one.store, one.total, other.total
-                    ));
-                }
-            }
+            wrong.extend(apart(mode, &[fault], &near(4))?);
         }
     }
+    // One outage within another ends with the later of both.
+    let overlapping = ["valkey@10s+5s", "valkey@11s+1s"];
+    wrong.extend(apart(Mode::Gateway, &overlapping, &near(4))?);
     assert!(wrong.is_empty(), "{wrong:#?}");
+    Ok(())
+}
+
+#[test]
+fn both_levels_agree_far_from_the_data_where_deadlines_pass() -> Result<()> {
+    let mut wrong = Vec::new();
+    for mode in MODES {
+        wrong.extend(apart(mode, &[], &Model::default())?);
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    Ok(())
+}
+
+#[test]
+fn a_store_refuses_more_connections_than_it_has_room_for() -> Result<()> {
+    for store in ["Valkey", "PostgreSQL"] {
+        let mut model = near(4);
+        let of_store = match store {
+            "Valkey" => &mut model.valkey,
+            _ => &mut model.postgres,
+        };
+        of_store.connections_max = 1;
+        let at = |level| {
+            let arguments = Arguments {
+                level,
+                ..Arguments::default()
+            };
+            replayed(arguments, model.clone(), 30)
+        };
+        let (full, fast) = (at(Level::Full)?, at(Level::Fast)?);
+        assert!(outcomes(&full)[3] > 0.1, "{store}: {:?}", outcomes(&full));
+        // It cannot say who would have been refused, but that somebody would.
+        let said = format!("{store} would have had to refuse");
+        assert!(
+            fast.notes.iter().any(|note| note.contains(&said)),
+            "{:?}",
+            fast.notes
+        );
+        assert!(!full.notes.iter().any(|note| note.contains(&said)));
+    }
     Ok(())
 }
 

@@ -225,7 +225,7 @@ impl Bench {
     ) -> Result<Vec<u64>> {
         let counts = self.fire(traffic).await?;
         let by_tier: u64 = counts.tallies.iter().map(|(_, tally)| of_tier(tally)).sum();
-        let all = counts.tallies.requests();
+        let all = counts.tallies.sum(|tally| tally.requests);
         let answered = Row::all_of(&counts.tallies)
             .into_iter()
             .map(|row| {

@@ -14,7 +14,6 @@ use tokio::task::JoinSet;
 
 use super::{Edge, us_since};
 use crate::cache_status::tier;
-use crate::operation::Operation;
 use crate::steps;
 use crate::tally::{Tallies, Tally};
 use crate::traffic::call::Call;
@@ -82,15 +81,17 @@ async fn client(shared: Arc<Shared>) -> Result<(Tallies, Option<String>)> {
         .get(shared.next.fetch_add(1, Ordering::Relaxed))
     {
         let started = Instant::now();
+        let mut has_failed = false;
         for request in visit.of(&shared.traffic.requests) {
             let call = Call::of(&shared.traffic, request, 0);
             let tally = tallies.of(request.operation)?;
             let problem = send(&shared.edge, request, &call, tally).await;
+            has_failed |= problem.is_some();
             first_error = first_error.or(problem);
             shared.bar.inc(1);
         }
         if visit.is_flow {
-            tallies.of(Operation::VoiceQuery)?.time(us_since(started));
+            tallies.flow(us_since(started), has_failed)?;
         }
     }
     Ok((tallies, first_error))

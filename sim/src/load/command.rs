@@ -197,8 +197,8 @@ pub async fn load(options: &Options) -> Result<Loaded> {
     bar.finish_and_clear();
     let keeping = Keeping::of(&counts, Duration::from_secs_f64(options.lag_limit / 1e3));
     let report = outcome::report(&counts, &keeping, conditions);
-    let errors: u64 = report.rows.iter().map(|row| row.errors).sum();
-    if errors == counts.tallies.requests() {
+    let errors = counts.tallies.sum(|tally| tally.errors);
+    if errors == counts.tallies.sum(|tally| tally.requests) {
         bail!(
             "not one of {errors} requests was answered well; the first: {}",
             counts.first_error.unwrap_or_default()

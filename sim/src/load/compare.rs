@@ -87,7 +87,8 @@ pub fn compare(predicted: &Report, measured: &Report, tolerance: Tolerance) -> C
             _ => unmatched.push(operation.to_owned()),
         }
     }
-    let (theirs, ours) = (requests(&predicted.rows), requests(&measured.rows));
+    let theirs: Vec<&Row> = predicted.requests().collect();
+    let ours: Vec<&Row> = measured.requests().collect();
     lines.push(line(&together(&theirs), &together(&ours), &ours, tolerance));
     let is_within = unmatched.is_empty() && lines.iter().all(|line| line.is_within);
     Comparison {
@@ -160,13 +161,6 @@ fn shares(row: &Row) -> Option<[f64; 3]> {
     let known = row.l1 + row.l2 + row.l3;
     let share = |part| part as f64 * 100.0 / known as f64;
     (known > 0).then(|| [row.l1, row.l2, row.l3].map(share))
-}
-
-/// Those of requests; a flow is none, its requests are.
-fn requests(rows: &[Row]) -> Vec<&Row> {
-    rows.iter()
-        .filter(|row| row.operation != Operation::VoiceQuery.name())
-        .collect()
 }
 
 /// One row of all requests.
@@ -392,13 +386,13 @@ mod tests {
 
     #[test]
     fn all_requests_together_have_the_quantiles_of_both_and_no_flows() -> Result<()> {
-        let rows = report(&[
+        let report = report(&[
             (Operation::Session, 900, 0, 1_000),
             (Operation::Preferences, 0, 100, 5_000),
             (Operation::VoiceQuery, 500, 0, 90_000),
-        ])?
-        .rows;
-        let all = together(&requests(&rows));
+        ])?;
+        let rows: Vec<&Row> = report.requests().collect();
+        let all = together(&rows);
         assert_eq!((all.requests, all.l1, all.l2), (1_000, 900, 100));
         assert!(all.latency.p50_us.abs_diff(1_000) < 10, "{all:?}");
         assert!(all.latency.p95_us.abs_diff(5_000) < 10, "{all:?}");

@@ -76,14 +76,14 @@ impl Counts {
         })
     }
 
-    /// One request, and what came of it so long after it was due.
+    /// One request, and what came of it so long after it was due; true: it failed.
     fn count(
         &mut self,
         operation: Operation,
         latency: Duration,
         answer: Result<Seen>,
         since_start: Duration,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let tally = self.tallies.of(operation)?;
         tally.time(us(latency));
         let errors = tally.errors;
@@ -112,7 +112,7 @@ impl Counts {
                 Err(error) => Some(format!("{error:#}")),
             };
         }
-        Ok(())
+        Ok(is_error)
     }
 }
 
@@ -239,6 +239,7 @@ impl Shared {
         self.counts().lag_us.saturating_record(us(lag));
         let mut answered = due;
         let mut paused = Duration::ZERO;
+        let mut has_failed = false;
         for place in visit.places() {
             // The time that its client took is not the edge's.
             let pause = self
@@ -248,12 +249,13 @@ impl Shared {
                 sleep_until((answered + pause).into()).await;
                 paused += pause;
             }
-            answered = self.ask(&mut lease, *place, answered + pause).await?;
+            let failed;
+            (answered, failed) = self.ask(&mut lease, *place, answered + pause).await?;
+            has_failed |= failed;
         }
         if visit.is_flow {
-            let mut counts = self.counts();
-            let flow = counts.tallies.of(Operation::VoiceQuery)?;
-            flow.time(us(answered.duration_since(due).saturating_sub(paused)));
+            let took = answered.duration_since(due).saturating_sub(paused);
+            self.counts().tallies.flow(us(took), has_failed)?;
         }
         Ok(())
     }
@@ -270,8 +272,8 @@ impl Shared {
         due.checked_add(self.pace.pause(recorded)).unwrap_or(due)
     }
 
-    /// When it was answered.
-    async fn ask(&self, lease: &mut Lease, place: usize, due: Instant) -> Result<Instant> {
+    /// When it was answered; true: it failed.
+    async fn ask(&self, lease: &mut Lease, place: usize, due: Instant) -> Result<(Instant, bool)> {
         let request = self.traffic.requests.get(place).context("no request")?;
         let call = self
             .calls
@@ -279,14 +281,14 @@ impl Shared {
             .and_then(|call| self.prepared.get(*call));
         let answer = lease.send(call.context("no call")?).await;
         let answered = Instant::now();
-        self.counts().count(
+        let has_failed = self.counts().count(
             request.operation,
             answered.duration_since(due),
             answer,
             answered.saturating_duration_since(self.start),
         )?;
         self.bar.inc(1);
-        Ok(answered)
+        Ok((answered, has_failed))
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {

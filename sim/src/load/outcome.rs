@@ -88,14 +88,11 @@ impl Keeping {
 pub fn report(counts: &Counts, keeping: &Keeping, mut conditions: Vec<(String, String)>) -> Report {
     conditions.extend(keeping.conditions());
     let mut notes: Vec<String> = keeping.warning().into_iter().collect();
-    let of_all = |count: fn(&crate::tally::Tally) -> u64| -> u64 {
-        counts.tallies.iter().map(|(_, tally)| count(tally)).sum()
-    };
     notes.push(
         "A latency counts from the moment the request was due, not from when it was sent."
             .to_owned(),
     );
-    let absent = of_all(|tally| tally.absent);
+    let absent = counts.tallies.sum(|tally| tally.absent);
     if absent > 0 {
         notes.push(format!(
             "{absent} answers were 404: what they asked for is not in the stores."
@@ -107,7 +104,7 @@ pub fn report(counts: &Counts, keeping: &Keeping, mut conditions: Vec<(String, S
                 .to_owned(),
         );
     }
-    let errors = of_all(|tally| tally.errors);
+    let errors = counts.tallies.sum(|tally| tally.errors);
     if let Some(first) = &counts.first_error {
         notes.push(format!(
             "{errors} of the requests failed; the first: {first}"

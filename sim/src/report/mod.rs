@@ -172,6 +172,11 @@ pub struct WhatIf {
 }
 
 impl Report {
+    /// The rows of requests: flows have rows as well.
+    pub fn requests(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(|row| row.is_of_requests())
+    }
+
     /// Reads one that was written as JSON; `-` is stdin.
     ///
     /// # Errors
@@ -219,6 +224,11 @@ impl Row {
             .iter()
             .map(|(operation, tally)| Self::of(operation, tally))
             .collect()
+    }
+
+    /// A flow is none, its requests are.
+    pub fn is_of_requests(&self) -> bool {
+        self.operation != Operation::VoiceQuery.name()
     }
 
     /// Answers of which the tier is known.

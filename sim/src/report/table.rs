@@ -201,8 +201,8 @@ fn what_if(lines: &[WhatIf]) -> String {
 
 /// What a reader has to know to read the table right.
 pub fn notes(outcome: &Outcome) -> String {
-    let sent = outcome.tallies.requests();
-    let absent: u64 = outcome.tallies.iter().map(|(_, tally)| tally.absent).sum();
+    let sent = outcome.tallies.sum(|tally| tally.requests);
+    let absent = outcome.tallies.sum(|tally| tally.absent);
     let mut notes = format!(
         "{sent} requests in {:.1} s over {} connections, as fast as the answers came: an hour of a\n\
          shop's log in seconds. The order and the popularity of keys are recorded, the kinds of\n\

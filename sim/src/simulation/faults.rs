@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::traffic::LONGEST;
+
 /// What is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
@@ -51,18 +53,32 @@ impl FromStr for Fault {
                 "does not say for how long"
             }
         );
+        let for_ms = lasts.map(ms).transpose()?;
+        ensure!(for_ms != Some(0), "{FORM}: {text} lasts less than 1 ms");
         Ok(Self {
             what,
             from_ms: ms(from)?,
-            for_ms: lasts.map_or(Ok(0), ms)?,
+            for_ms: for_ms.unwrap_or_default(),
         })
+    }
+}
+
+impl Fault {
+    /// Whether it has begun by then and not ended, in ms since the first request.
+    pub fn lasts_at(&self, now_ms: u64) -> bool {
+        (self.from_ms..self.from_ms + self.for_ms).contains(&now_ms)
     }
 }
 
 fn ms(text: &str) -> Result<u64> {
     let duration: Duration = humantime::parse_duration(text)
         .with_context(|| format!("{text} is no duration such as 90s, 5m or 1h30m"))?;
-    u64::try_from(duration.as_millis()).with_context(|| format!("{text} is too long"))
+    ensure!(
+        duration <= LONGEST,
+        "{text} is too long: a replay spans at most {}",
+        humantime::format_duration(LONGEST)
+    );
+    Ok(duration.as_millis() as u64)
 }
 
 impl fmt::Display for Fault {
@@ -114,6 +130,9 @@ mod tests {
             "valkey@1s",
             "cold@1s+1s",
             "valkey@x+1s",
+            "valkey@1s+0s",
+            "valkey@1s+500000000000y",
+            "cold@4000y",
         ] {
             assert!(text.parse::<Fault>().is_err(), "{text}");
         }

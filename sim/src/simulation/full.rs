@@ -29,6 +29,7 @@ use crate::operation::{Effect, Operation};
 use crate::platform::Needs;
 use crate::report::Report;
 use crate::sample;
+use crate::tally::is_error;
 use crate::traffic::call::{self, Call};
 use crate::traffic::visits::{Visit, visits};
 use crate::traffic::{Request, Traffic};
@@ -258,20 +259,22 @@ impl Replay {
     async fn follow(&self, visit: usize) {
         let began_us = self.now_us();
         let mut waited_us = 0;
+        let mut has_failed = false;
         for request in self.requests_of(visit) {
             // The time that its client took is not the edge's.
             let done_us = self.now_us();
             self.until(request.time_ms).await;
             waited_us += self.now_us() - done_us;
-            self.send(request).await;
+            has_failed |= is_error(self.send(request).await);
         }
         if self.visits.get(visit).is_some_and(|visit| visit.is_flow) {
             let took_us = self.now_us() - began_us - waited_us;
-            self.note(|observed| observed.flow(took_us));
+            self.note(|observed| observed.flow(took_us, has_failed));
         }
     }
 
-    async fn send(&self, request: &Request) {
+    /// The status of the answer.
+    async fn send(&self, request: &Request) -> Option<u16> {
         let sent_us = self.now_us();
         let effect = request.operation.effect();
         let turn = if effect == Effect::Write {
@@ -301,6 +304,7 @@ impl Replay {
         self.measure(&node, more_us);
         self.compute(&node, more_us).await;
         self.judge(request, &node, (sent_us, turn), tier, &response);
+        Some(response.status)
     }
 
     /// Few headers differ, and most that do in the seconds of a TTL.
@@ -456,21 +460,26 @@ impl Replay {
             What::Valkey => To::Valkey,
             What::Postgres => To::Postgres,
         };
-        let set = move |stores: &Stores, is_refused| {
-            let weather = match to {
-                To::Valkey => &stores.to_valkey,
-                To::Postgres => &stores.to_postgres,
-            };
-            weather.set(Weather {
-                is_refused,
-                ..weather.get()
-            });
-        };
-        set(&self.stores, true);
+        self.refuse(fault.what, to);
         self.stores.break_all(to);
-        let stores = Rc::clone(&self.stores);
+        let replay = Rc::clone(self);
         let until_us = self.world.now_us() + fault.for_ms * 1000;
-        self.world.at(until_us, move || set(&stores, false));
+        self.world
+            .at(until_us, move || replay.refuse(fault.what, to));
+    }
+
+    /// As long as one of its faults lasts: they may overlap.
+    fn refuse(&self, what: What, to: To) {
+        let now_ms = self.world.now_ms() - START_MS;
+        let mut faults = self.setup.faults.iter();
+        let weather = match to {
+            To::Valkey => &self.stores.to_valkey,
+            To::Postgres => &self.stores.to_postgres,
+        };
+        weather.set(Weather {
+            is_refused: faults.any(|fault| fault.what == what && fault.lasts_at(now_ms)),
+            ..weather.get()
+        });
     }
 
     fn go_cold(&self) {

@@ -22,20 +22,21 @@ pub mod setup;
 pub mod truth;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 
 use crate::report::Report;
 use crate::steps;
-use crate::traffic::Traffic;
+use crate::traffic::{LONGEST, Traffic};
 use setup::{Level, Setup};
 
 /// Replays all of it.
 ///
 /// # Errors
-/// The traffic is too long to be judged.
+/// The traffic is too long.
 pub fn replay(traffic: Traffic, setup: Setup) -> Result<Report> {
     let bar = steps::bar("Replaying in virtual time", traffic.requests.len() as u64);
     let report = on_a_thread({
@@ -64,6 +65,13 @@ pub fn replay_all(traffic: Traffic, setups: &[Setup]) -> Result<Vec<Report>> {
 }
 
 fn at_its_level(traffic: &Arc<Traffic>, setup: &Setup, bar: &ProgressBar) -> Result<Report> {
+    let duration = Duration::from_millis(traffic.duration_ms());
+    ensure!(
+        duration <= LONGEST,
+        "the traffic spans {}, and a replay at most {}: is one of its times wrong? --requests takes only the first ones, --speed replays faster",
+        humantime::format_duration(duration),
+        humantime::format_duration(LONGEST)
+    );
     match setup.level {
         Level::Full => full::replay(traffic, setup, bar),
         Level::Fast => fast::replay(traffic, setup, bar),

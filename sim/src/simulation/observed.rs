@@ -2,14 +2,17 @@
 //!
 //! Knows operations, tiers and times. Does not know who simulates, nor how.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use hdrhistogram::Histogram;
 
 use super::bounds::Reads;
 use super::faults::Fault;
-use super::setup::Setup;
+use super::setup::{Level, Mode, Setup};
 use crate::cache_status::Tier;
-use crate::operation::{Effect, Operation};
+use crate::model::Model;
+use crate::operation::Effect;
 use crate::platform::Needs;
 use crate::report::{Bucket, Connections, Report, Row, Staleness, StoreLoad, Timeline};
 use crate::tally::Tallies;
@@ -22,6 +25,8 @@ const DAY_S: u64 = 24 * 3_600;
 const ROUND_S: [u64; 15] = [
     1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 21_600, DAY_S,
 ];
+/// Of those that a model does not have, as many are named.
+const PLACES_SAID_MAX: usize = 5;
 const STALE_MS_MAX: u64 = 7 * DAY_S * 1000;
 
 /// One answer.
@@ -106,9 +111,8 @@ impl Observed {
     ///
     /// # Errors
     /// A histogram cannot be made.
-    pub fn flow(&mut self, us: u64) -> Result<()> {
-        self.tallies.of(Operation::VoiceQuery)?.time(us);
-        Ok(())
+    pub fn flow(&mut self, us: u64, has_failed: bool) -> Result<()> {
+        self.tallies.flow(us, has_failed)
     }
 
     /// So much more reached the stores at that time.
@@ -131,26 +135,31 @@ impl Observed {
         let rows = Row::all_of(&self.tallies);
         let l1: u64 = rows.iter().map(|row| row.l1).sum();
         let bounds = self.reads.bounds(&setup.settings, l1)?;
+        let stores = vec![
+            store("Valkey", "commands", &self.seconds, valkey, |bucket| {
+                bucket.valkey_commands
+            }),
+            store(
+                "PostgreSQL",
+                "statements",
+                &self.seconds,
+                postgres,
+                |bucket| bucket.postgres_statements,
+            ),
+        ];
+        let mut notes = notes(traffic, setup);
+        if setup.level == Level::Fast {
+            notes.extend(full_stores(&stores, &setup.model));
+        }
         Ok(Report {
             conditions: conditions(traffic, setup, self.births),
             timeline: timeline(&self.seconds),
-            stores: vec![
-                store("Valkey", "commands", &self.seconds, valkey, |bucket| {
-                    bucket.valkey_commands
-                }),
-                store(
-                    "PostgreSQL",
-                    "statements",
-                    &self.seconds,
-                    postgres,
-                    |bucket| bucket.postgres_statements,
-                ),
-            ],
+            stores,
             staleness: Staleness::of(self.judged, &self.behind_ms),
             bounds,
             limits: self.needs.near(),
             what_if: Vec::new(),
-            notes: notes(traffic, setup),
+            notes,
             rows,
         })
     }
@@ -221,7 +230,12 @@ fn conditions(traffic: &Traffic, setup: &Setup, births: u64) -> Vec<(String, Str
         .iter()
         .map(|fault| ("fault".to_owned(), fault.to_string()));
     let duration = std::time::Duration::from_millis(traffic.duration_ms());
+    let level = match setup.level {
+        Level::Full => "full".to_owned(),
+        Level::Fast => format!("fast, L1 {}", setup.l1.name()),
+    };
     [
+        ("level", level),
         ("requests", traffic.requests.len().to_string()),
         ("over", humantime::format_duration(duration).to_string()),
         ("things", traffic.keys.len().to_string()),
@@ -246,9 +260,11 @@ fn notes(traffic: &Traffic, setup: &Setup) -> Vec<String> {
     let mut notes = vec![
         "Times are those at the edge: the way between client and edge is not in them.".to_owned(),
     ];
-    if traffic.places.len() <= 1 {
+    notes.extend(placeless(traffic, &setup.model));
+    let is_whole = |request: &Request| request.time_ms.is_multiple_of(1000);
+    if traffic.duration_ms() > 0 && traffic.requests.iter().all(is_whole) {
         notes.push(
-            "The traffic names no places: clients are spread over the model's by weight."
+            "All times are whole seconds: what came within a second comes at its beginning here, and waits for itself."
                 .to_owned(),
         );
     }
@@ -258,15 +274,93 @@ fn notes(traffic: &Traffic, setup: &Setup) -> Vec<String> {
             "The fault {fault} comes after the last request, and changes nothing."
         ));
     }
-    if setup.mode != super::setup::Mode::Gateway {
+    if setup.mode != Mode::Gateway {
         notes.push("Each request opens its own connections to the stores.".to_owned());
     }
     notes
 }
 
+/// Which requests come from no place that the model has, so that theirs is chosen.
+fn placeless(traffic: &Traffic, model: &Model) -> Option<String> {
+    let unknown = |request: &&Request| {
+        let name = traffic.places.name(request.place);
+        !model.places.iter().any(|place| place.name == name)
+    };
+    let count = traffic.requests.iter().filter(unknown).count();
+    let names: BTreeSet<&str> = traffic
+        .requests
+        .iter()
+        .filter(unknown)
+        .map(|request| traffic.places.name(request.place))
+        .filter(|name| !name.is_empty())
+        .collect();
+    if count == 0 {
+        return None;
+    }
+    let spread = "their clients are spread over the model's by weight";
+    if names.is_empty() {
+        return Some(format!("{count} of the requests name no place: {spread}."));
+    }
+    let first: Vec<&str> = names.iter().copied().take(PLACES_SAID_MAX).collect();
+    let others = match names.len().saturating_sub(PLACES_SAID_MAX) {
+        0 => String::new(),
+        others => format!(" and {others} more"),
+    };
+    Some(format!(
+        "{count} of the requests come from places that the model does not have ({}{others}): {spread}. Name theirs, with the way from there to the stores, in --model.",
+        first.join(", ")
+    ))
+}
+
+/// What the fast level leaves out and was needed here.
+fn full_stores(stores: &[StoreLoad], model: &Model) -> Vec<String> {
+    let most = [model.valkey.connections_max, model.postgres.connections_max];
+    stores
+        .iter()
+        .zip(most)
+        .filter(|(store, most)| store.connections_at_once_max > u64::from(*most))
+        .map(|(store, most)| {
+            format!(
+                "{} would have had to refuse connections, as it takes {most} at once: what comes of that is seen with --level full.",
+                store.store
+            )
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operation::Operation;
+    use crate::simulation::setup::Arguments;
+
+    /// What is said of requests at these times from these places.
+    fn said(requests: &[(u64, &str)]) -> Result<String> {
+        let mut traffic = Traffic::default();
+        for (time_ms, place) in requests {
+            let place = traffic.places.number(place);
+            traffic.push(Request {
+                place,
+                ..Request::new(*time_ms, Operation::Session, 0)
+            });
+        }
+        let setup = Setup::with_model(Arguments::default(), Model::default())?;
+        Ok(notes(&traffic, &setup).join("\n"))
+    }
+
+    #[test]
+    fn what_was_recorded_too_coarsely_is_said() -> Result<()> {
+        let all_known = said(&[(1, "FRA"), (2_000, "FRA")])?;
+        assert!(!all_known.contains("place"), "{all_known}");
+        assert!(!all_known.contains("whole seconds"), "{all_known}");
+        let none = said(&[(0, ""), (2_000, "")])?;
+        assert!(none.contains("2 of the requests name no place"), "{none}");
+        assert!(none.contains("whole seconds"), "{none}");
+        let unknown = said(&[(0, "FRA"), (1, "GRU"), (2, "GRU"), (3, "")])?;
+        let expected = "3 of the requests come from places that the model does not have (GRU)";
+        assert!(unknown.contains(expected), "{unknown}");
+        Ok(())
+    }
 
     #[test]
     fn a_timeline_has_few_buckets_of_a_round_length_and_loses_nothing() {

@@ -137,9 +137,9 @@ impl Setup {
     /// A setting or a fault cannot be.
     pub fn with_model(arguments: Arguments, mut model: Model) -> Result<Self> {
         if let Some(isolates) = arguments.isolates {
-            ensure!(isolates > 0, "--isolates must be at least 1");
             model.isolates.per_place = isolates;
         }
+        model.check()?;
         ensure!(
             arguments.level == Level::Fast
                 || (arguments.l1.is_none() && arguments.l1_entries.is_none()),

@@ -29,6 +29,9 @@ pub mod path;
 pub mod synth;
 pub mod visits;
 
+/// What a replay may span, and what happens in it: each of its seconds is counted.
+pub const LONGEST: Duration = Duration::from_hours(31 * 24);
+
 /// A name's number in [`Names`].
 pub type Number = u32;
 

@@ -9,9 +9,8 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::Report;
 use super::figures::{count, share};
-use crate::operation::Operation;
+use super::{Report, Row};
 
 mod charts;
 mod plot;
@@ -82,25 +81,16 @@ fn load(report: &Report) -> Option<Markup> {
 
 /// What one wants to know first.
 fn facts(report: &Report) -> Markup {
-    let requests = || {
-        report
-            .rows
-            .iter()
-            // A flow is no request; its requests have rows of their own.
-            .filter(|row| row.operation != Operation::VoiceQuery.name())
-    };
-    let sum = |parts: &mut dyn Iterator<Item = u64>| parts.fold(0, u64::saturating_add);
-    let sent = sum(&mut requests().map(|row| row.requests));
+    let sum = |count: fn(&Row) -> u64| report.requests().map(count).fold(0, u64::saturating_add);
+    let sent = sum(|row| row.requests);
     if sent == 0 {
         return html! { p.lead { "Nothing was replayed: there are no requests to report on." } };
     }
-    let verdicts = report.rows.iter().filter_map(super::Row::verdict);
+    let verdicts = report.rows.iter().filter_map(Row::verdict);
     let (met, judged) = verdicts.fold((0, 0), |(met, judged), verdict| {
         (met + u64::from(verdict), judged + 1)
     });
-    let l1 = sum(&mut requests().map(|row| row.l1));
-    let known = sum(&mut requests().map(super::Row::known));
-    let errors = sum(&mut requests().map(|row| row.errors));
+    let (l1, known, errors) = (sum(|row| row.l1), sum(Row::known), sum(|row| row.errors));
     html! {
         dl.facts {
             @if judged > 0 {

@@ -53,11 +53,8 @@ impl Counter {
     /// A connection is open between these moments.
     pub fn opened(&mut self, from_us: u64, to_us: u64) {
         self.connections.opened += 1;
-        while self
-            .open_until_us
-            .peek()
-            .is_some_and(|end| end.0 <= from_us)
-        {
+        let has_ended = |end: &Reverse<u64>| end.0 <= from_us;
+        while self.open_until_us.peek().is_some_and(has_ended) {
             self.open_until_us.pop();
         }
         self.open_until_us.push(Reverse(to_us));

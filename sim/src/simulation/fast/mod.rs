@@ -5,10 +5,10 @@
 //! waits. Only the next one of a voice query is scheduled, and nothing else costs
 //! more than some memory accesses.
 //!
-//! Left out: the queue for an isolate behind its I/O; breakers, stale-if-error and
-//! room at the stores, unless a fault is asked for; and who comes first to a store within the length of a way. The
-//! [`super::full`] level is the measure of it; `sim/tests/levels.rs` holds them
-//! against one another.
+//! Left out: the queue for an isolate behind its I/O; connections that a store refuses
+//! because it has as many as it may, which is said; and who comes first to a store
+//! within the length of a way. The [`super::full`] level is the measure of it;
+//! `sim/tests/levels.rs` holds them against one another.
 //!
 //! - [`plan`] numbers isolates and things. - [`stored`] is what stores have.
 //! - [`counter`] is what a store's work costs. - [`outages`] is when they are away.
@@ -33,6 +33,7 @@ use indicatif::ProgressBar;
 use super::faults::What;
 use super::setup::Setup;
 use crate::report::Report;
+use crate::tally::is_error;
 use crate::traffic::Traffic;
 use plan::Plan;
 use walk::Walk;
@@ -47,8 +48,9 @@ const START_US: u64 = 1 << 40;
 struct Next {
     sent_us: u64,
     index: u32,
-    /// How long those before took.
+    /// How long those before took, and whether one of them failed.
     took_us: u64,
+    has_failed: bool,
 }
 
 /// Replays all of it.
@@ -85,6 +87,7 @@ pub fn replay(traffic: &Arc<Traffic>, setup: &Setup, bar: &ProgressBar) -> Resul
                 sent_us: due_us(index),
                 index,
                 took_us: 0,
+                has_failed: false,
             });
             due = coming.next();
             next
@@ -93,6 +96,7 @@ pub fn replay(traffic: &Arc<Traffic>, setup: &Setup, bar: &ProgressBar) -> Resul
             sent_us,
             index,
             took_us,
+            has_failed,
         }) = next
         else {
             break;
@@ -100,16 +104,18 @@ pub fn replay(traffic: &Arc<Traffic>, setup: &Setup, bar: &ProgressBar) -> Resul
         while cold_us.pop_if(|at_us| *at_us <= sent_us).is_some() {
             walk.go_cold();
         }
-        let done_us = walk.answer(index as usize, sent_us)?;
+        let (done_us, status) = walk.answer(index as usize, sent_us)?;
+        let has_failed = has_failed || is_error(Some(status));
         let took_us = took_us + (done_us - sent_us);
         if let Some(index) = plan.next(index) {
             waiting.push(Reverse(Next {
                 sent_us: due_us(index).max(done_us),
                 index,
                 took_us,
+                has_failed,
             }));
         } else if traffic.requests[index as usize].flow != 0 {
-            walk.observed.flow(took_us)?;
+            walk.observed.flow(took_us, has_failed)?;
         }
         count += 1;
         if count.is_multiple_of(TICK) {

@@ -34,10 +34,6 @@ impl Outages {
         Self([spans_of(What::Valkey), spans_of(What::Postgres)])
     }
 
-    pub fn are_none(&self) -> bool {
-        self.0.iter().all(Vec::is_empty)
-    }
-
     /// Whether who connects then is refused.
     pub fn refuse(&self, store: usize, now_us: u64) -> bool {
         let mut spans = self.0[store].iter();

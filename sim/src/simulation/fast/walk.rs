@@ -241,11 +241,11 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// Answers a request that is sent then; when that is done.
+    /// Answers a request that is sent then; when that is done, and the status.
     ///
     /// # Errors
     /// A histogram cannot be made.
-    pub fn answer(&mut self, index: usize, sent_us: u64) -> Result<u64> {
+    pub fn answer(&mut self, index: usize, sent_us: u64) -> Result<(u64, u16)> {
         let (step, request) = (self.plan.steps[index], &self.traffic.requests[index]);
         let begun_us = self.begin(step, sent_us);
         self.subrequests = [0; 2];
@@ -286,7 +286,7 @@ impl<'a> Walk<'a> {
                 .push(isolate, request.thing(), at_ms, bytes);
         }
         self.observed.answered(request, &answer)?;
-        Ok(outcome.done_us)
+        Ok((outcome.done_us, outcome.status))
     }
 
     /// What the platform gives a request, and the isolate that has it. Stores are
@@ -332,7 +332,7 @@ impl<'a> Walk<'a> {
             isolate.bodies.clear();
             isolate.bodies_bytes = 0;
             isolate.is_over = false;
-            if self.links.is_empty() && !self.outages.are_none() {
+            if self.links.is_empty() {
                 self.gates[step.slot as usize] = Gates::of(&self.setup.settings);
             }
             let entries = self.l1_entries;
@@ -898,7 +898,7 @@ impl<'a> Walk<'a> {
     fn release(&mut self, asker: Asker, mut now_us: u64) -> Option<u64> {
         for pause_ms in INVALIDATION_PAUSES_MS {
             let exchange = self.insist(asker, now_us + pause_ms * 1000);
-            if exchange.is_answered || self.outages.are_none() {
+            if exchange.is_answered {
                 return exchange.arrived_us;
             }
             now_us = exchange.done_us;

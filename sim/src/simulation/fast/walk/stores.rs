@@ -33,10 +33,9 @@ struct Broken {
     at_us: u64,
 }
 
-/// Leave to ask a store, and from when on; None: there is no breaker, as no store is
-/// ever away.
+/// Leave to ask a store, and from when on.
 pub(super) struct Room {
-    pass: Option<Pass>,
+    pass: Pass,
     pub from_us: u64,
 }
 
@@ -87,9 +86,8 @@ impl Walk<'_> {
             commands: 1,
             deadline_us: now_us + self.copy_deadline_us(),
         };
-        let has_breaker = !self.outages.are_none();
         let room = Room {
-            pass: has_breaker.then(|| self.gates(asker).probe(VALKEY, now_us)),
+            pass: self.gates(asker).probe(VALKEY, now_us),
             from_us: now_us,
         };
         self.exchange(errand, room)
@@ -120,11 +118,8 @@ impl Walk<'_> {
     fn room(&mut self, errand: Errand, mut now_us: u64) -> Result<Room, u64> {
         let mut pause_ms = LOOK_MS.0;
         let pass = loop {
-            if self.outages.are_none() {
-                break None;
-            }
             match self.gates(errand.asker).enter(errand.store, now_us) {
-                Ok(pass) => break Some(pass),
+                Ok(pass) => break pass,
                 Err(Closed::Full) if errand.store == POSTGRES && now_us < errand.deadline_us => {
                     now_us += pause_ms * 1000;
                     pause_ms = (pause_ms * 2).min(LOOK_MS.1);
@@ -140,11 +135,9 @@ impl Walk<'_> {
 
     fn exchange(&mut self, errand: Errand, room: Room) -> Exchange {
         let exchange = self.reach(errand, room.from_us);
-        if let Some(pass) = room.pass {
-            let (done_us, is_good) = (exchange.done_us, exchange.is_answered);
-            self.gates(errand.asker)
-                .leave(errand.store, pass, done_us, is_good);
-        }
+        let (done_us, is_good) = (exchange.done_us, exchange.is_answered);
+        self.gates(errand.asker)
+            .leave(errand.store, room.pass, done_us, is_good);
         exchange
     }
 
@@ -198,22 +191,25 @@ impl Walk<'_> {
         }
         let from_us = now_us + ways_us;
         let there_us = from_us + way.draw(dice);
-        let mut more_us = 0;
+        let mut log_in_us = 0;
         if is_postgres && kept_us.is_none() {
             for _ in 0..costs.log_in_round_trips {
-                more_us += 2 * way.draw(dice);
+                log_in_us += 2 * way.draw(dice);
             }
         }
-        if let Some(beyond) = beyond {
-            more_us += 2 * beyond.draw(dice);
-        }
+        let beyond_us = beyond.map_or(0, |beyond| 2 * beyond.draw(dice));
         if kept_us.is_none() {
             self.subrequests[usize::from(asker.gateway.is_some())] += 1;
             if self.outages.refuse(store, now_us) {
                 return Err(Broken { at_us: from_us });
             }
+            // It has given up before what it wants could leave.
+            if from_us + log_in_us > deadline_us {
+                self.counters[store].opened(from_us, deadline_us);
+                return Ok(Exchange::failed(deadline_us));
+            }
         }
-        let arrived_us = self.counters[store].done_us(there_us, work_us) + more_us;
+        let arrived_us = self.counters[store].done_us(there_us, work_us) + log_in_us + beyond_us;
         let done_us = arrived_us + way.draw(&mut self.dice);
         let is_broken = self
             .outages
