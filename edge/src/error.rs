@@ -34,7 +34,8 @@ pub enum Fault {
     Unreachable(String),
     /// The deadline passed before the store said anything.
     TimedOut,
-    /// The deadline passed while the store worked for us, as when it waits for a lock.
+    /// A deadline passed, which does not say that the store is away: it works for us, as
+    /// when it waits for a lock, or had less time than it may take.
     Busy,
     /// The store was not there lately, and is left alone for a moment (circuit breaker).
     Broken,
@@ -129,7 +130,7 @@ impl Error {
             Fault::Settings(what) => what.clone(),
             Fault::Unreachable(why) => format!("{store} cannot be reached: {why}"),
             Fault::TimedOut => format!("{store} did not answer within the deadline"),
-            Fault::Busy => format!("{store} did not finish a statement within the deadline"),
+            Fault::Busy => format!("{store} did not finish within the deadline"),
             Fault::Wire(why) => format!("{store}: {why}"),
             Fault::Unavailable(why) => format!("{store} cannot serve now: {why}"),
             Fault::Full => format!("{store} has as many requests of this isolate as it may"),

@@ -22,6 +22,8 @@ pub struct Isolate {
     pub memory: RefCell<Memory>,
     pub flights: RefCell<Flights>,
     pub valkey: Gate,
+    /// To copies in Valkey, which have less time than it has.
+    pub copies: Gate,
     pub postgres: Gate,
     pub remembered_keys: Rc<RememberedKeys>,
     pub metrics: Metrics,
@@ -37,6 +39,7 @@ impl Isolate {
             memory: RefCell::new(Memory::new(settings.l1_policy, settings.l1_bytes)),
             flights: RefCell::default(),
             valkey: gate(settings.valkey_deadline_ms),
+            copies: gate(settings.valkey_deadline_ms),
             postgres: gate(settings.postgres_deadline_ms),
             remembered_keys: Rc::default(),
             settings,

@@ -117,6 +117,40 @@ fn a_latency_is_round_trips_and_work() -> Result<()> {
 }
 
 #[test]
+fn who_is_too_far_away_for_copies_is_near_enough_for_sessions() -> Result<()> {
+    // Four round trips to Valkey are more than a copy may take, and less than a session may.
+    let mut model = model();
+    model.places[0].way = Way::of(50_000, 0);
+    model.valkey.connect_round_trips = 3;
+    let requests: Vec<(u64, Operation)> = (0..60)
+        .map(|n| n * 1_000)
+        .flat_map(|at_ms| {
+            [
+                (at_ms, Operation::Profile),
+                (at_ms + 350, Operation::Session),
+            ]
+        })
+        .filter(|(at_ms, operation)| *operation == Operation::Profile || at_ms / 1_000 % 6 == 4)
+        .collect();
+    for level in [Level::Full, Level::Fast] {
+        let arguments = Arguments {
+            level,
+            settings: vec!["L1_MAX_AGE_MS=0".parse()?],
+            ..Arguments::default()
+        };
+        let setup = Setup::with_model(arguments, model.clone())?;
+        let report = simulation::replay(traffic(&requests), setup)?;
+        assert_eq!(row(&report, Operation::Session)?.errors, 0, "{report}");
+        let profile = row(&report, Operation::Profile)?;
+        assert_eq!(profile.errors, 0, "{report}");
+        // After some tries PostgreSQL is asked at once: four round trips.
+        assert!(profile.latency.p50_us < 420_000, "{report}");
+        assert!(profile.latency.max_us > 700_000, "{report}");
+    }
+    Ok(())
+}
+
+#[test]
 fn hyperdrive_logs_in_nearby() -> Result<()> {
     let profile_us = latency_us(
         Mode::Hyperdrive,
@@ -206,6 +240,43 @@ fn what_another_isolate_wrote_is_seen_within_the_bound_and_counted_until_then() 
     // Acknowledged after two round trips and the work.
     let acked_ms = 1_000 + (200 + 2 * ROUND_TRIP_US + 100 + 500).div_ceil(1000);
     assert_eq!(staleness.max_ms, 2_000 - acked_ms + 1);
+    Ok(())
+}
+
+#[test]
+fn who_is_too_far_away_for_copies_still_makes_them_old() -> Result<()> {
+    let mut traffic = traffic(&[]);
+    let key = traffic.keys.number("k");
+    let (near, far) = (
+        traffic.places.number("HERE"),
+        traffic.places.number("THERE"),
+    );
+    for (time_ms, operation, place) in [
+        (0, Operation::Profile, near),
+        (10_000, Operation::SaveProfile, far),
+        (18_000, Operation::Profile, near),
+    ] {
+        traffic.push(Request {
+            place,
+            ..Request::new(time_ms, operation, key)
+        });
+    }
+    let mut model = model();
+    model.valkey.connect_round_trips = 3;
+    model.places.push(Place {
+        name: "THERE".to_owned(),
+        weight: 1,
+        way: Way::of(55_000, 0),
+    });
+    for level in [Level::Full, Level::Fast] {
+        let arguments = Arguments {
+            level,
+            ..Arguments::default()
+        };
+        let setup = Setup::with_model(arguments, model.clone())?;
+        let staleness = simulation::replay(traffic.clone(), setup)?.staleness;
+        assert_eq!((staleness.answers, staleness.stale), (2, 0));
+    }
     Ok(())
 }
 

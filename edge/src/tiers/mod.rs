@@ -264,8 +264,48 @@ impl<H: Host> Tiers<H> {
         deadline_ms: u64,
     ) -> Result<Vec<Reply>, Error> {
         let settings = &self.isolate.settings;
-        let asked = pin!(valkey::ask(&self.host, settings, commands, deadline_ms));
+        let asked = valkey::ask(&self.host, settings, commands, deadline_ms);
+        let asked = pin!(async {
+            match asked.await {
+                Err(Error::Store(store, Fault::TimedOut))
+                    if deadline_ms < settings.valkey_deadline_ms =>
+                {
+                    Err(Error::Store(store, Fault::Busy))
+                }
+                outcome => outcome,
+            }
+        });
         self.exchange(Store::Valkey, pass, asked).await
+    }
+
+    /// A flight that a request for rows waits for. Where Valkey is too far away, or too
+    /// slow, to answer in that time, it is not waited for in vain again and again; for
+    /// what it is the truth of, it may be near enough.
+    async fn ask_for_copies(&self, command: Command) -> Result<Vec<Reply>, Error> {
+        let copies = &self.isolate.copies;
+        let pass = copies
+            .enter(self.now_ms(), limits::VALKEY_AT_ONCE_MAX)
+            .map_err(|closed| turned_away(Store::Valkey, closed))?;
+        let deadline_ms = self.copy_deadline_ms();
+        let outcome = self.ask(vec![command], deadline_ms).await;
+        match &outcome {
+            Ok(_) => {
+                if pass.succeeded() {
+                    self.host
+                        .log("Valkey answers in time for copies of rows again");
+                }
+            }
+            Err(Error::Store(_, Fault::Busy)) => {
+                if pass.failed(self.now_ms()) {
+                    self.host.log(&format!(
+                        "Valkey does not answer within the {deadline_ms} ms that a copy of rows may take: PostgreSQL is asked at once until it does"
+                    ));
+                }
+            }
+            // Of other failures its own breaker knows.
+            Err(_) => {}
+        }
+        outcome
     }
 
     async fn query(&self, statement: &Statement) -> Result<Rows, Error> {
@@ -284,7 +324,8 @@ impl<H: Host> Tiers<H> {
     async fn room_at_postgres(&self) -> Result<Pass, Error> {
         let mut looks = Looks::default();
         loop {
-            let at_once_max = if self.isolate.valkey.is_broken() {
+            let Isolate { valkey, copies, .. } = &*self.isolate;
+            let at_once_max = if valkey.is_broken() || copies.is_broken() {
                 limits::POSTGRES_AT_ONCE_MAX_ALONE
             } else {
                 limits::POSTGRES_AT_ONCE_MAX
@@ -334,7 +375,8 @@ impl<H: Host> Tiers<H> {
                     ));
                 }
             }
-            // A statement that waits for a lock, or a setting, says nothing of the store.
+            // A statement that waits for a lock, a short deadline, or a setting says
+            // nothing of the store.
             Err(Error::Store(_, Fault::Busy | Fault::Settings(_))) => {}
             _ => {
                 if pass.succeeded() {

@@ -228,7 +228,7 @@ impl<H: Host> Tiers<H> {
         );
         let names = (query.key.as_str(), query.family);
         let read = valkey::read_copy(names, &query.variant, token, refresh_ms, after_ms);
-        let replies = self.ask(vec![read], self.copy_deadline_ms()).await?;
+        let replies = self.ask_for_copies(read).await?;
         let reply = replies.first().unwrap_or(&Reply::Null);
         valkey::copy(reply).ok_or_else(|| valkey::refused(reply))
     }
@@ -261,7 +261,8 @@ impl<H: Host> Tiers<H> {
         let body = body.unwrap_or_default();
         let (key, variant) = (query.key.as_str(), query.variant.as_str());
         let fill = valkey::fill_copy(key, variant, token, &body, keep_ms);
-        match self.ask(vec![fill], self.copy_deadline_ms()).await {
+        let deadline_ms = self.isolate.settings.valkey_deadline_ms;
+        match self.ask(vec![fill], deadline_ms).await {
             Ok(replies) if replies.first() == Some(&Reply::Integer(1)) => {
                 let mut flights = self.isolate.flights.borrow_mut();
                 if let Some(mark) = mark {
@@ -305,7 +306,7 @@ impl<H: Host> Tiers<H> {
         if mutation::is(Mutation::WriteDoesNotInvalidate) {
             return self.query_with(pass, statement).await;
         }
-        if let Err(error) = self.ask(vec![block.clone()], self.copy_deadline_ms()).await {
+        if let Err(error) = self.ask_for_copies(block.clone()).await {
             // Without L2 the write still counts; copies elsewhere end by age.
             self.complain(&error);
         }
@@ -340,7 +341,8 @@ impl<H: Host> Tiers<H> {
         for pause_ms in INVALIDATION_PAUSES_MS {
             self.host.sleep(pause_ms).await;
             let pass = self.isolate.valkey.probe(self.now_ms());
-            let told = self.ask_with(pass, vec![command.clone()], self.copy_deadline_ms());
+            let deadline_ms = self.isolate.settings.valkey_deadline_ms;
+            let told = self.ask_with(pass, vec![command.clone()], deadline_ms);
             match told.await {
                 Ok(replies) if matches!(replies.first(), Some(Reply::Integer(_))) => return true,
                 Ok(replies) => {

@@ -16,6 +16,8 @@ use super::START_US;
 /// As [`Outages::of`] and [`Gates`] count stores.
 pub(super) const VALKEY: usize = 0;
 pub(super) const POSTGRES: usize = 1;
+/// As [`Gates`] counts them: copies in Valkey, which have less time than it has.
+pub(super) const COPIES: usize = 2;
 
 /// From … to … each store is away.
 #[derive(Default)]
@@ -49,16 +51,17 @@ impl Outages {
 
 /// The ways of one isolate, or gateway, to both stores.
 pub(super) struct Gates {
-    gates: [Gate; 2],
+    gates: [Gate; 3],
     /// Exchanges under way, the first to end first.
-    endings: [BinaryHeap<Ending>; 2],
+    endings: [BinaryHeap<Ending>; 3],
 }
 
 /// How an exchange ends.
 struct Ending {
     at_us: u64,
     pass: Pass,
-    is_good: bool,
+    /// Whether the store is there; None: it does not say that.
+    is_good: Option<bool>,
 }
 
 impl Gates {
@@ -66,7 +69,7 @@ impl Gates {
         // None is ever cut off, so that none has to be given up.
         let gate = || Gate::new(settings.breaker_failures, u64::MAX);
         Self {
-            gates: [gate(), gate()],
+            gates: [gate(), gate(), gate()],
             endings: Default::default(),
         }
     }
@@ -82,22 +85,26 @@ impl Gates {
             else {
                 return;
             };
-            match is_good {
+            is_good.map(|is_good| match is_good {
                 true => pass.succeeded(),
                 false => pass.failed(at_us / 1000),
-            };
+            });
         }
     }
 
     /// # Errors
     /// The store may not be asked now.
     pub fn enter(&mut self, store: usize, now_us: u64) -> Result<Pass, Closed> {
-        self.settle(VALKEY, now_us);
         self.settle(store, now_us);
-        let at_once_max = match store {
-            VALKEY => VALKEY_AT_ONCE_MAX,
-            _ if self.gates[VALKEY].is_broken() => POSTGRES_AT_ONCE_MAX_ALONE,
-            _ => POSTGRES_AT_ONCE_MAX,
+        let at_once_max = if store == POSTGRES {
+            self.settle(VALKEY, now_us);
+            self.settle(COPIES, now_us);
+            match [VALKEY, COPIES].map(|way| self.gates[way].is_broken()) {
+                [false, false] => POSTGRES_AT_ONCE_MAX,
+                _ => POSTGRES_AT_ONCE_MAX_ALONE,
+            }
+        } else {
+            VALKEY_AT_ONCE_MAX
         };
         self.gates[store].enter(now_us / 1000, at_once_max)
     }
@@ -108,7 +115,7 @@ impl Gates {
         self.gates[store].probe(now_us / 1000)
     }
 
-    pub fn leave(&mut self, store: usize, pass: Pass, at_us: u64, is_good: bool) {
+    pub fn leave(&mut self, store: usize, pass: Pass, at_us: u64, is_good: Option<bool>) {
         self.endings[store].push(Ending {
             at_us,
             pass,

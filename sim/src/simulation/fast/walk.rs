@@ -557,8 +557,7 @@ impl<'a> Walk<'a> {
     }
 
     fn load_value(&mut self, step: Step, kind: Kind, asker: Asker, now_us: u64) -> Loaded {
-        let deadline_us = self.setup.settings.valkey_deadline_ms * 1000;
-        let exchange = self.ask_valkey(asker, now_us, 2, deadline_us);
+        let exchange = self.ask_valkey(asker, now_us, 2);
         let Some(arrived_us) = exchange.arrived_us.filter(|_| exchange.is_answered) else {
             return self.failed(exchange.done_us);
         };
@@ -595,9 +594,8 @@ impl<'a> Walk<'a> {
             if !policy.allows_copies() {
                 break (None, now_us);
             }
-            let deadline_us = self.copy_deadline_us();
             let refresh_us = policy.max_age_ms * self.between(REFRESH_FROM) * 10;
-            let exchange = self.ask_valkey(asker, asked_us, 1, deadline_us);
+            let exchange = self.ask_for_copies(asker, asked_us);
             let Some(arrived_us) = exchange.arrived_us.filter(|_| exchange.is_answered) else {
                 break (None, exchange.done_us);
             };
@@ -682,8 +680,7 @@ impl<'a> Walk<'a> {
     }
 
     fn fill(&mut self, step: Step, asker: Asker, leased_us: u64, version: Version, now_us: u64) {
-        let deadline_us = self.copy_deadline_us();
-        let exchange = self.ask_valkey(asker, now_us, 1, deadline_us);
+        let exchange = self.ask_valkey(asker, now_us, 1);
         if let Some(arrived_us) = exchange.arrived_us {
             self.stored[step.thing as usize].fill(leased_us, arrived_us, version);
         }
@@ -815,8 +812,7 @@ impl<'a> Walk<'a> {
         turn: u64,
         now_us: u64,
     ) -> (u64, u16) {
-        let deadline_us = self.setup.settings.valkey_deadline_ms * 1000;
-        let exchange = self.ask_valkey(asker, now_us, 1, deadline_us);
+        let exchange = self.ask_valkey(asker, now_us, 1);
         let Some(at_us) = exchange.arrived_us else {
             return (exchange.done_us, 503);
         };
@@ -864,8 +860,7 @@ impl<'a> Walk<'a> {
             Ok(room) => room,
             Err(failed_us) => return (failed_us, 503),
         };
-        let deadline_us = self.copy_deadline_us();
-        let block = self.ask_valkey(asker, room.from_us, 1, deadline_us);
+        let block = self.ask_for_copies(asker, room.from_us);
         room.from_us = block.done_us;
         let exchange = self.ask_postgres(asker, room);
         let released_us = self.release(asker, exchange.done_us);

@@ -5,7 +5,7 @@ use edge::tiers::gate::{Closed, Pass};
 
 use super::super::START_US;
 use super::super::counter::{KEPT_US, Link};
-use super::super::outages::{POSTGRES, VALKEY};
+use super::super::outages::{COPIES, POSTGRES, VALKEY};
 use super::{Asker, Walk};
 use crate::simulation::setup::Mode;
 
@@ -16,6 +16,8 @@ pub(super) struct Exchange {
     /// Answered, or given up.
     pub done_us: u64,
     pub is_answered: bool,
+    /// It was given up, and not refused.
+    is_late: bool,
 }
 
 impl Exchange {
@@ -24,6 +26,7 @@ impl Exchange {
             arrived_us: None,
             done_us,
             is_answered: false,
+            is_late: false,
         }
     }
 }
@@ -47,44 +50,72 @@ struct Errand {
     /// Of Valkey; a statement of PostgreSQL is one.
     commands: u64,
     deadline_us: u64,
+    /// That it passes says nothing of the store.
+    is_short: bool,
 }
 
 impl Walk<'_> {
-    pub(super) fn copy_deadline_us(&self) -> u64 {
-        let settings = &self.setup.settings;
-        let deadline_ms = settings
-            .valkey_deadline_ms
-            .min(settings.postgres_deadline_ms / 3);
-        deadline_ms * 1000
+    fn valkey_deadline_us(&self) -> u64 {
+        self.setup.settings.valkey_deadline_ms * 1000
     }
 
-    /// A flight of so many commands, that may take so long.
-    pub(super) fn ask_valkey(
-        &mut self,
-        asker: Asker,
-        now_us: u64,
-        commands: u64,
-        for_us: u64,
-    ) -> Exchange {
-        let errand = Errand {
-            store: VALKEY,
-            asker,
-            commands,
-            deadline_us: now_us + for_us,
+    /// A flight of so many commands.
+    pub(super) fn ask_valkey(&mut self, asker: Asker, now_us: u64, commands: u64) -> Exchange {
+        self.fly(
+            Errand {
+                store: VALKEY,
+                asker,
+                commands,
+                deadline_us: now_us + self.valkey_deadline_us(),
+                is_short: false,
+            },
+            now_us,
+        )
+    }
+
+    /// A flight that a request for rows waits for.
+    pub(super) fn ask_for_copies(&mut self, asker: Asker, now_us: u64) -> Exchange {
+        let Ok(pass) = self.gates(asker).enter(COPIES, now_us) else {
+            return Exchange::failed(now_us);
         };
+        let short_us = self.setup.settings.postgres_deadline_ms / 3 * 1000;
+        let deadline_us = self.valkey_deadline_us();
+        let is_short = short_us < deadline_us;
+        let exchange = self.fly(
+            Errand {
+                store: VALKEY,
+                asker,
+                commands: 1,
+                deadline_us: now_us + short_us.min(deadline_us),
+                is_short,
+            },
+            now_us,
+        );
+        let is_good = match exchange.is_answered {
+            true => Some(true),
+            // Of other failures Valkey's own breaker knows.
+            false => (is_short && exchange.is_late).then_some(false),
+        };
+        self.gates(asker)
+            .leave(COPIES, pass, exchange.done_us, is_good);
+        exchange
+    }
+
+    fn fly(&mut self, errand: Errand, now_us: u64) -> Exchange {
         match self.room(errand, now_us) {
             Ok(room) => self.exchange(errand, room),
             Err(failed_us) => Exchange::failed(failed_us),
         }
     }
 
-    /// The same, whether or not Valkey has been there lately.
+    /// One command, whether or not Valkey has been there lately.
     pub(super) fn insist(&mut self, asker: Asker, now_us: u64) -> Exchange {
         let errand = Errand {
             store: VALKEY,
             asker,
             commands: 1,
-            deadline_us: now_us + self.copy_deadline_us(),
+            deadline_us: now_us + self.valkey_deadline_us(),
+            is_short: false,
         };
         let room = Room {
             pass: self.gates(asker).probe(VALKEY, now_us),
@@ -111,6 +142,7 @@ impl Walk<'_> {
             asker,
             commands: 0,
             deadline_us: asker.began_us + deadline_ms * 1000,
+            is_short: false,
         }
     }
 
@@ -135,7 +167,8 @@ impl Walk<'_> {
 
     fn exchange(&mut self, errand: Errand, room: Room) -> Exchange {
         let exchange = self.reach(errand, room.from_us);
-        let (done_us, is_good) = (exchange.done_us, exchange.is_answered);
+        let done_us = exchange.done_us;
+        let is_good = (!(errand.is_short && exchange.is_late)).then_some(exchange.is_answered);
         self.gates(errand.asker)
             .leave(errand.store, room.pass, done_us, is_good);
         exchange
@@ -165,6 +198,7 @@ impl Walk<'_> {
             asker,
             commands,
             deadline_us,
+            ..
         } = errand;
         let dice = &mut self.dice;
         let costs = &self.counters[store].store;
@@ -206,7 +240,10 @@ impl Walk<'_> {
             // It has given up before what it wants could leave.
             if from_us + log_in_us > deadline_us {
                 self.counters[store].opened(from_us, deadline_us);
-                return Ok(Exchange::failed(deadline_us));
+                return Ok(Exchange {
+                    is_late: true,
+                    ..Exchange::failed(deadline_us)
+                });
             }
         }
         let arrived_us = self.counters[store].done_us(there_us, work_us) + log_in_us + beyond_us;
@@ -241,6 +278,7 @@ impl Walk<'_> {
             arrived_us: Some(arrived_us),
             done_us: done_us.min(deadline_us),
             is_answered: done_us <= deadline_us,
+            is_late: done_us > deadline_us,
         })
     }
 }
