@@ -4,6 +4,7 @@ use std::io::Read;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
+use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -16,7 +17,8 @@ struct Archive {
 
 #[derive(Deserialize)]
 struct Log {
-    entries: Vec<Entry>,
+    /// One that is odd does not spoil the others.
+    entries: Vec<Value>,
 }
 
 #[derive(Deserialize)]
@@ -61,7 +63,8 @@ const CLIENT: &str = "browser";
 pub(super) fn read(reader: impl Read, recording: &mut Recording) -> Result<()> {
     let archive: Archive = serde_json::from_reader(reader).context("it is no HTTP Archive")?;
     for (index, entry) in archive.log.entries.into_iter().enumerate() {
-        match seen(&entry) {
+        let entry = Entry::deserialize(entry).map_err(|error| error.to_string());
+        match entry.and_then(|entry| seen(&entry)) {
             Ok(seen) => recording.add(&seen),
             Err(why) => recording.reject(|| format!("entry {}: {why}", index + 1)),
         }

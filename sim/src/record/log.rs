@@ -5,7 +5,7 @@
 //! 192.0.2.7 - - [26/Nov/2026:22:20:48 +0000] "GET /api/vultr/valkey/session/s1 HTTP/1.1" 200 420 "-" "curl/8"
 //! ```
 
-use std::io::{BufRead, Read};
+use std::io::BufRead;
 
 use anyhow::{Context, Result};
 use time::OffsetDateTime;
@@ -13,28 +13,25 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
 use super::{Recording, Seen, line};
+use crate::lines::{Line, Lines};
 
 /// Longer lines are no requests.
-const LINE_BYTES_MAX: u64 = 64 * 1024;
+const LINE_BYTES_MAX: usize = 64 * 1024;
 
 const TIME: &[BorrowedFormatItem] = format_description!(
     "[day]/[month repr:short]/[year]:[hour]:[minute]:[second] [offset_hour sign:mandatory][offset_minute]"
 );
 
-pub(super) fn read(mut reader: impl BufRead, recording: &mut Recording) -> Result<()> {
-    let mut bytes = Vec::new();
-    for number in 1.. {
-        bytes.clear();
-        let count = (&mut reader)
-            .take(LINE_BYTES_MAX)
-            .read_until(b'\n', &mut bytes)
-            .context("the file is damaged")?;
-        if count == 0 {
-            break;
-        }
-        let text = String::from_utf8_lossy(&bytes);
-        let text = text.trim();
+pub(super) fn read(reader: impl BufRead, recording: &mut Recording) -> Result<()> {
+    let mut lines = Lines::new(reader, LINE_BYTES_MAX);
+    while let Some(Line { number, text }) = lines.read().context("the file is damaged")? {
         let place = || format!("line {number}");
+        let Some(text) = text else {
+            recording.reject(|| format!("{}: it has more than {LINE_BYTES_MAX} bytes", place()));
+            continue;
+        };
+        let text = String::from_utf8_lossy(text);
+        let text = text.trim();
         if text.is_empty() || line::read(text, "", &place(), recording) {
             continue;
         }

@@ -11,9 +11,11 @@ use std::fs::File;
 use std::io::{BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
+use edge::limits::TRACE_KEY_BYTES_MIN;
 
+use crate::lines::BYTE_ORDER_MARK;
 use crate::operation::{Effect, Operation};
 use crate::steps;
 use crate::trace::{self, Compression};
@@ -32,8 +34,6 @@ pub use pseudonyms::Pseudonyms;
 
 /// Of a file, to tell its form.
 const LOOKED_AT_BYTES: u64 = 16 * 1024;
-/// Some browsers begin their archives with one.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// The command line of `sim record`.
 #[derive(Debug, Clone, clap::Args)]
@@ -114,24 +114,38 @@ struct Sheet {
 pub struct Recording {
     pseudonyms: Pseudonyms,
     hash_all: bool,
-    /// By the edge itself: a sample of whole clients, with ids that it has hashed.
+    /// Of the files that were read.
+    all: Sheet,
+    /// Of the file that is read. By the edge itself: a sample of whole clients, with ids
+    /// that it has hashed.
     own: Sheet,
     /// By anybody else.
     other: Sheet,
+    /// Of these, what is not in the edge's sample.
+    not_in_the_sample: usize,
 }
 
 impl Recording {
     /// # Errors
-    /// The system has no randomness for a key.
+    /// The key can be guessed, or the system has no randomness for one.
     pub fn new(hashing: &Hashing) -> Result<Self> {
         Ok(Self {
             pseudonyms: match &hashing.key {
-                Some(key) => Pseudonyms::keyed(key.as_bytes()),
+                Some(key) => {
+                    ensure!(
+                        key.len() >= TRACE_KEY_BYTES_MIN,
+                        "the key for ids (--key or TRACE_KEY) has {} characters: one that nobody can guess has {TRACE_KEY_BYTES_MIN} or more",
+                        key.len()
+                    );
+                    Pseudonyms::keyed(key.as_bytes())
+                }
                 None => Pseudonyms::drawn()?,
             },
             hash_all: hashing.hash_all,
+            all: Sheet::default(),
             own: Sheet::default(),
             other: Sheet::default(),
+            not_in_the_sample: 0,
         })
     }
 
@@ -142,7 +156,12 @@ impl Recording {
     pub fn read(&mut self, file: &Path, form: Option<Form>) -> Result<()> {
         let name = file.display();
         if form.is_none() && trace::Format::of_name(file).is_some() {
-            self.map(&trace::open(file, None)?);
+            // A trace of keys has no routes: it is given some. Its keys are numbers that
+            // name nobody.
+            let keys = trace::open(file, None)?;
+            let mut mapped = mapped::with_meaning(&keys, Meaning::Thing);
+            mapped.oddities = keys.oddities;
+            self.all.traffic.append(&mapped);
             return Ok(());
         }
         let cannot = || format!("cannot read {name}");
@@ -174,28 +193,27 @@ impl Recording {
         let form = form.map_or_else(|| told(&start), Ok)?;
         let reader = BufReader::new(Cursor::new(start).chain(reader));
         match form {
-            Form::Tail => tail::read(reader, self),
-            Form::Har => har::read(reader, self),
-            Form::Log => log::read(reader, self),
+            Form::Tail => tail::read(reader, self)?,
+            Form::Har => har::read(reader, self)?,
+            Form::Log => log::read(reader, self)?,
         }
+        self.settle();
+        Ok(())
     }
 
-    /// A trace of keys has no routes: it is given some. Its keys are numbers that
-    /// name nobody.
-    fn map(&mut self, keys: &trace::Trace) {
-        let mapped = mapped::with_meaning(keys, Meaning::Thing);
-        let traffic = &mut self.other.traffic;
-        for request in &mapped.requests {
-            traffic.requests.push(Request {
-                key: traffic.keys.number(mapped.keys.name(request.key)),
-                client: traffic.clients.number(mapped.clients.name(request.client)),
-                ..*request
-            });
+    /// A file has ended. Where the edge's own lines are in it, they are what was
+    /// recorded: their ids are hashed under another key, and do not go together with
+    /// what others have seen.
+    fn settle(&mut self) {
+        let own = std::mem::take(&mut self.own);
+        let mut other = std::mem::take(&mut self.other);
+        if !own.traffic.requests.is_empty() {
+            self.not_in_the_sample += other.traffic.requests.len();
+            other.traffic.requests.clear();
+            other.nobodys = 0;
         }
-        let (ours, theirs) = (&mut traffic.oddities, mapped.oddities);
-        ours.unsorted += theirs.unsorted;
-        ours.rejected += theirs.rejected;
-        ours.first_rejected = ours.first_rejected.take().or(theirs.first_rejected);
+        self.all.add(own);
+        self.all.add(other);
     }
 
     /// What another than the edge has seen.
@@ -255,18 +273,7 @@ impl Recording {
     /// # Errors
     /// There are none.
     pub fn finish(self) -> Result<(Traffic, Account)> {
-        let not_in_the_sample = match self.own.traffic.requests.len() {
-            0 => 0,
-            _ => self.other.traffic.requests.len(),
-        };
-        let mut sheet = if self.own.traffic.requests.is_empty() {
-            self.other
-        } else {
-            let mut own = self.own;
-            own.traffic.oddities = self.other.traffic.oddities;
-            own.left_out.extend(self.other.left_out);
-            own
-        };
+        let mut sheet = self.all;
         let requests = &mut sheet.traffic.requests;
         let late = requests
             .iter()
@@ -277,12 +284,13 @@ impl Recording {
         let is_empty = requests.is_empty();
         let account = Account {
             late,
-            not_in_the_sample,
+            not_in_the_sample: self.not_in_the_sample,
             oddities: sheet.traffic.oddities.clone(),
             left_out: sheet.left_out,
             unknown: sheet.unknown,
             first_unknown: sheet.first_unknown,
             nobodys: sheet.nobodys,
+            under_way: 0,
         };
         if is_empty {
             bail!("not one request for the API was found\n{account}");
@@ -292,6 +300,17 @@ impl Recording {
 }
 
 impl Sheet {
+    /// That of a file that was read after it.
+    fn add(&mut self, other: Self) {
+        self.traffic.append(&other.traffic);
+        for (what, count) in other.left_out {
+            *self.left_out.entry(what).or_default() += count;
+        }
+        self.unknown += other.unknown;
+        self.first_unknown = self.first_unknown.take().or(other.first_unknown);
+        self.nobodys += other.nobodys;
+    }
+
     fn unknown(&mut self, method: &str, target: &str) {
         const SHOWN_CHARS: usize = 100;
         self.unknown += 1;
@@ -322,7 +341,12 @@ fn told(start: &[u8]) -> Result<Form> {
         return Ok(Form::Log);
     }
     match text.strip_prefix('{').map(str::trim_start) {
-        Some(rest) if rest.starts_with("\"log\"") => Ok(Form::Har),
+        Some(rest) if rest.starts_with("\"log\"") || text.contains("\"startedDateTime\"") => {
+            Ok(Form::Har)
+        }
+        Some(_) if first_line.contains("\"time_ms\"") && first_line.contains("\"route\"") => {
+            bail!("it is traffic already: sim replay and sim load take it as it is")
+        }
         Some(_) => Ok(Form::Tail),
         None if text.contains(line::BEGINS) => Ok(Form::Log),
         None => bail!(
@@ -341,6 +365,8 @@ pub struct Account {
     unknown: u64,
     first_unknown: Option<String>,
     nobodys: u64,
+    /// Of a proxy that was ended.
+    under_way: usize,
 }
 
 impl fmt::Display for Account {
@@ -383,6 +409,13 @@ impl fmt::Display for Account {
             writeln!(
                 formatter,
                 "Orders and returns that do not say of which user, so that their client stands for it: {count}."
+            )?;
+        }
+        if self.under_way > 0 {
+            let count = self.under_way;
+            writeln!(
+                formatter,
+                "Left out, because they were under way at the end: {count}."
             )?;
         }
         write!(formatter, "{}", self.oddities)

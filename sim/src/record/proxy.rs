@@ -384,7 +384,7 @@ impl Recorder {
         }
     }
 
-    /// Also what still waits for an earlier one.
+    /// Also what still waits for an earlier one. What is under way is counted.
     fn finish(&mut self) -> Result<(u64, Account)> {
         for request in std::mem::take(&mut self.waiting).into_values().flatten() {
             self.write(&request);
@@ -401,6 +401,7 @@ impl Recorder {
             unknown: sheet.unknown,
             first_unknown: sheet.first_unknown.take(),
             nobodys: sheet.nobodys,
+            under_way: self.under_way.len(),
             ..Account::default()
         };
         Ok((self.written, account))

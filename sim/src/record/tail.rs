@@ -6,13 +6,14 @@
 //! under another key, and do not go together with the URLs of all.
 
 use std::collections::HashMap;
-use std::io::{BufRead, Read};
+use std::io::BufRead;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Recording, Seen, line};
+use crate::lines::{Line, Lines};
 
 /// Events with all their logs are not longer.
 const EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -59,17 +60,15 @@ struct Log {
     message: Value,
 }
 
-pub(super) fn read(mut reader: impl BufRead, recording: &mut Recording) -> Result<()> {
-    let (mut line, mut event, mut began) = (Vec::new(), Vec::new(), 0);
-    for number in 1.. {
-        line.clear();
-        let count = (&mut reader)
-            .take(EVENT_BYTES_MAX as u64)
-            .read_until(b'\n', &mut line)
-            .context("the file is damaged")?;
-        if count == 0 {
-            break;
-        }
+pub(super) fn read(reader: impl BufRead, recording: &mut Recording) -> Result<()> {
+    let mut lines = Lines::new(reader, EVENT_BYTES_MAX);
+    let (mut event, mut began) = (Vec::new(), 0);
+    while let Some(Line { number, text }) = lines.read().context("the file is damaged")? {
+        let Some(line) = text else {
+            recording.reject(|| format!("line {number}: it has more than {EVENT_BYTES_MAX} bytes"));
+            event.clear();
+            continue;
+        };
         // In one line or in many: an object begins and ends where a line does.
         let begins = line.starts_with(b"{");
         if begins {
@@ -78,7 +77,8 @@ pub(super) fn read(mut reader: impl BufRead, recording: &mut Recording) -> Resul
         if event.is_empty() {
             began = number;
         }
-        event.extend_from_slice(&line);
+        event.extend_from_slice(line);
+        event.push(b'\n');
         let is_whole = line.starts_with(b"}") || (begins && line.trim_ascii_end().ends_with(b"}"));
         if is_whole || !event.starts_with(b"{") || event.len() > EVENT_BYTES_MAX {
             add(&std::mem::take(&mut event), began, recording);

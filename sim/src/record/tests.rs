@@ -176,3 +176,107 @@ fn what_was_not_recorded_is_refused_with_a_reason() -> Result<()> {
     );
     Ok(())
 }
+
+/// What comes of such texts, one file after another.
+fn of_texts(texts: &[&str]) -> Result<(Traffic, String)> {
+    let mut recording = recording()?;
+    for text in texts {
+        recording.read_from(text.as_bytes(), None)?;
+    }
+    let (traffic, account) = recording.finish()?;
+    Ok((traffic, account.to_string()))
+}
+
+const TRACED: &str = r#"{"trace":1,"time_ms":1764195600100,"method":"GET","route":"/valkey/session/{key}","key":"00112233aabbccdd","size_bytes":5,"client":"c","place":"FRA"}"#;
+const LOGGED: &str = r#"192.0.2.7 - - [26/Nov/2025:22:20:48 +0000] "GET /api/vultr/valkey/session/s1 HTTP/1.1" 200 420"#;
+const ELSEWHERE: &str =
+    r#"192.0.2.7 - - [26/Nov/2025:22:20:48 +0000] "GET /favicon.ico HTTP/1.1" 200 1"#;
+
+#[test]
+fn trace_lines_hide_no_unknown_route() -> Result<()> {
+    let (traffic, account) = of_texts(&[&format!("{TRACED}\n{LOGGED}\n{ELSEWHERE}\n")])?;
+    assert_eq!(traffic.requests.len(), 1);
+    assert!(account.contains("not of its sample): 1."), "{account}");
+    assert!(
+        account.contains("no such route: 1; the first: GET /favicon.ico"),
+        "{account}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_file_with_trace_lines_hides_no_other_file() -> Result<()> {
+    for texts in [[TRACED, LOGGED], [LOGGED, TRACED]] {
+        let (traffic, account) = of_texts(&texts)?;
+        assert_eq!(asked(&traffic).len(), 2, "{account}");
+        let keys = [id("s1"), "00112233aabbccdd".to_owned()];
+        assert!(
+            asked(&traffic)
+                .iter()
+                .all(|(_, key)| keys.iter().any(|one| one == key))
+        );
+        assert_eq!(traffic.clients.len(), 2);
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_too_long_for_a_line_forges_no_request() -> Result<()> {
+    let long = format!(
+        "{ELSEWHERE} \"{}{LOGGED}\"\n{LOGGED}\n",
+        "x".repeat(64 * 1024 - ELSEWHERE.len() - 2)
+    );
+    let (traffic, account) = of_texts(&[&format!("{LOGGED}\n{long}")])?;
+    assert_eq!(traffic.requests.len(), 2);
+    assert!(
+        account.contains("line 2: it has more than 65536 bytes"),
+        "{account}"
+    );
+    let event = |logs: &str| format!(r#"{{"eventTimestamp":1,"event":null,"logs":["{logs}"]}}"#);
+    let (traffic, account) = of_texts(&[
+        LOGGED,
+        &format!("{}\n", event(&format!("{}\n{{", "x".repeat(5 << 20)))),
+    ])?;
+    assert_eq!(traffic.requests.len(), 1);
+    assert!(account.contains("more than 4194304 bytes"), "{account}");
+    Ok(())
+}
+
+#[test]
+fn an_odd_entry_spoils_no_archive() -> Result<()> {
+    let entry = r#"{"startedDateTime":"2025-11-26T22:20:00Z","request":{"method":"GET","url":"https://x/api/vultr/valkey/session/s1"},"response":{"status":200}}"#;
+    let (traffic, account) = of_texts(&[&format!(
+        r#"{{"_by":"some browser","log":{{"entries":[{entry},{{"startedDateTime":7}},null,{entry}]}}}}"#
+    )])?;
+    assert_eq!(traffic.requests.len(), 2);
+    assert!(account.contains("2 lines could not be read"), "{account}");
+    assert!(account.contains("entry 2: "), "{account}");
+    Ok(())
+}
+
+#[test]
+fn a_key_that_can_be_guessed_is_refused_and_not_repeated() {
+    let hashing = Hashing {
+        key: Some("hunter2".to_owned()),
+        hash_all: false,
+    };
+    let error = Recording::new(&hashing)
+        .err()
+        .map(|error| error.to_string());
+    let error = error.unwrap_or_default();
+    assert!(
+        error.contains("has 7 characters") && !error.contains("hunter"),
+        "{error}"
+    );
+}
+
+#[test]
+fn traffic_is_not_recorded_again() -> Result<()> {
+    let line = r#"{"time_ms":1,"method":"GET","route":"/valkey/session/{key}","key":"s"}"#;
+    let error = recording()?.read_from(line.as_bytes(), None).unwrap_err();
+    assert!(
+        error.to_string().contains("it is traffic already"),
+        "{error}"
+    );
+    Ok(())
+}

@@ -7,6 +7,9 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Request, Trace};
 
+/// That are read in one piece.
+const RECORDS_AT_ONCE: usize = 1 << 16;
+
 /// cache2k's: time in s and key.
 pub(super) fn pairs(reader: impl Read) -> Result<Trace> {
     records(reader, |[a, b, c, d, e, f, g, h]| {
@@ -41,22 +44,28 @@ fn records<const BYTES: usize>(
     mut reader: impl Read,
     request: impl Fn([u8; BYTES]) -> Result<Request>,
 ) -> Result<Trace> {
-    let mut bytes = Vec::new();
-    reader
-        .read_to_end(&mut bytes)
-        .context("the file is damaged")?;
-    let (records, rest) = bytes.as_chunks::<BYTES>();
-    ensure!(
-        rest.is_empty(),
-        "the file is damaged: it ends inside a record (of {BYTES} bytes)"
-    );
     let mut trace = Trace::default();
-    trace.requests.reserve_exact(records.len());
-    for (index, record) in records.iter().enumerate() {
-        let place = || format!("the file is damaged in record {}", index + 1);
-        trace.push(request(*record).with_context(place)?);
+    let mut bytes = Vec::new();
+    loop {
+        bytes.clear();
+        (&mut reader)
+            .take((BYTES * RECORDS_AT_ONCE) as u64)
+            .read_to_end(&mut bytes)
+            .context("the file is damaged")?;
+        let (records, rest) = bytes.as_chunks::<BYTES>();
+        ensure!(
+            rest.is_empty(),
+            "the file is damaged: it ends inside a record (of {BYTES} bytes)"
+        );
+        for record in records {
+            let number = trace.requests.len() + 1;
+            let place = || format!("the file is damaged in record {number}");
+            trace.push(request(*record).with_context(place)?)?;
+        }
+        if records.is_empty() {
+            return Ok(trace);
+        }
     }
-    Ok(trace)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 mod binary;
 mod format;
@@ -20,6 +20,9 @@ pub use format::{Compression, Format};
 /// The first 5,000 requests from the busiest hour on. Credit and licence are in
 /// the file beside it.
 const EXCERPT: &[u8] = include_bytes!("../../../tests/data/weblog-424-norobots-evening.slt.gz");
+
+/// More are not held in memory: an archive of a few bytes can have as many as it likes.
+pub const REQUESTS_MAX: usize = 100_000_000;
 
 /// What was done to a thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +70,15 @@ pub struct Oddities {
 }
 
 impl Oddities {
+    /// Those of something that was read after it.
+    pub fn add(&mut self, other: &Self) {
+        self.unsorted += other.unsorted;
+        self.rejected += other.rejected;
+        if self.first_rejected.is_none() {
+            self.first_rejected.clone_from(&other.first_rejected);
+        }
+    }
+
     /// A line is left out.
     pub fn reject(&mut self, why: impl FnOnce() -> String) {
         self.rejected += 1;
@@ -109,7 +121,13 @@ pub struct Trace {
 }
 
 impl Trace {
-    fn push(&mut self, mut request: Request) {
+    /// # Errors
+    /// There are too many.
+    fn push(&mut self, mut request: Request) -> Result<()> {
+        ensure!(
+            self.requests.len() < REQUESTS_MAX,
+            "it has more than {REQUESTS_MAX} requests: take a part of it"
+        );
         if let Some(last) = self.requests.last()
             && request.time_ms < last.time_ms
         {
@@ -117,6 +135,7 @@ impl Trace {
             request.time_ms = last.time_ms;
         }
         self.requests.push(request);
+        Ok(())
     }
 
     fn reject(&mut self, why: impl FnOnce() -> String) {
@@ -161,7 +180,7 @@ pub fn read(compressed: impl Read, format: Format) -> Result<Trace> {
         Format::Pairs => binary::pairs(reader),
         Format::Keys => binary::keys(reader),
         Format::OracleGeneral => binary::oracle_general(reader),
-        Format::Twitter => twitter::read(reader),
+        Format::Twitter => twitter::read(BufReader::new(reader)),
     }?;
     if trace.requests.is_empty() {
         match &trace.oddities.first_rejected {

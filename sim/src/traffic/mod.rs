@@ -106,6 +106,33 @@ impl Traffic {
         self.requests.push(request);
     }
 
+    /// Puts another one behind it, whose names and flows get other numbers.
+    pub fn append(&mut self, other: &Self) {
+        fn renumbered(ours: &mut Names, theirs: &Names) -> Vec<Number> {
+            theirs.names.iter().map(|name| ours.number(name)).collect()
+        }
+        let keys = renumbered(&mut self.keys, &other.keys);
+        let clients = renumbered(&mut self.clients, &other.clients);
+        let places = renumbered(&mut self.places, &other.places);
+        // One that has no name has none here either.
+        let at =
+            |numbers: &[Number], number| numbers.get(number as usize).copied().unwrap_or(number);
+        let flows = self.requests.iter().map(|request| request.flow).max();
+        for request in &other.requests {
+            self.requests.push(Request {
+                key: at(&keys, request.key),
+                client: at(&clients, request.client),
+                place: at(&places, request.place),
+                flow: match request.flow {
+                    0 => 0,
+                    flow => flow.saturating_add(flows.unwrap_or_default()),
+                },
+                ..*request
+            });
+        }
+        self.oddities.add(&other.oddities);
+    }
+
     /// From the first request to the last.
     pub fn duration_ms(&self) -> u64 {
         let first_ms = self.requests.first().map_or(0, |first| first.time_ms);

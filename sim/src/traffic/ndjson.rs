@@ -19,35 +19,40 @@
 //! counted and stands still; a line that cannot be used is counted and left out.
 //! Both are said.
 
+use std::borrow::Cow;
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::{Request, Traffic};
-use crate::operation::{Method, Operation};
-use crate::trace::Compression;
+use crate::lines::{Line, Lines};
+use crate::operation::{Method, Operation, kind_name};
+use crate::trace::{Compression, REQUESTS_MAX};
 
 /// Longer lines are none of ours, and would fill the memory.
-const LINE_BYTES_MAX: u64 = 64 * 1024;
+const LINE_BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Line<'a> {
+struct Written<'a> {
     time_ms: u64,
-    method: &'a str,
-    route: &'a str,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    kind: Option<&'a str>,
     // What has escapes cannot be borrowed.
-    key: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    method: Cow<'a, str>,
+    #[serde(borrow)]
+    route: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    kind: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    key: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "is_zero")]
     size_bytes: u32,
-    #[serde(default)]
-    client: std::borrow::Cow<'a, str>,
-    #[serde(default)]
-    place: std::borrow::Cow<'a, str>,
+    #[serde(borrow, default)]
+    client: Cow<'a, str>,
+    #[serde(borrow, default)]
+    place: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "is_zero")]
     flow: u32,
 }
@@ -76,28 +81,24 @@ pub fn open(path: &Path) -> Result<Traffic> {
 /// # Errors
 /// It is damaged, or has no request at all.
 pub fn read(compressed: impl Read) -> Result<Traffic> {
-    let mut reader = BufReader::new(Compression::undo(compressed)?);
+    let reader = BufReader::new(Compression::undo(compressed)?);
+    let mut lines = Lines::new(reader, LINE_BYTES_MAX);
     let mut traffic = Traffic::default();
-    let mut line = Vec::new();
-    for number in 1.. {
-        line.clear();
-        let count = (&mut reader)
-            .take(LINE_BYTES_MAX)
-            .read_until(b'\n', &mut line)
-            .context("the file is damaged")?;
-        if count == 0 {
-            break;
-        }
-        if count as u64 == LINE_BYTES_MAX && line.last() != Some(&b'\n') {
+    while let Some(Line { number, text }) = lines.read().context("the file is damaged")? {
+        let Some(text) = text else {
             bail!("line {number} has more than {LINE_BYTES_MAX} bytes: this is no traffic");
-        }
-        if line.trim_ascii().is_empty() {
+        };
+        if text.trim_ascii().is_empty() {
             continue;
         }
-        match request(&line, &mut traffic) {
+        match request(text, &mut traffic) {
             Ok(request) => traffic.push(request),
             Err(why) => traffic.oddities.reject(|| format!("line {number}: {why}")),
         }
+        ensure!(
+            traffic.requests.len() <= REQUESTS_MAX,
+            "it has more than {REQUESTS_MAX} requests: take a part of it"
+        );
     }
     if traffic.requests.is_empty() {
         match &traffic.oddities.first_rejected {
@@ -109,12 +110,12 @@ pub fn read(compressed: impl Read) -> Result<Traffic> {
 }
 
 fn request(line: &[u8], traffic: &mut Traffic) -> Result<Request, String> {
-    let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let line: Written = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     let method = Method::ALL
         .into_iter()
         .find(|method| method.name() == line.method)
         .ok_or_else(|| format!("the method {:?} is none of the API's", line.method))?;
-    let operation = Operation::of_route(method, line.route)
+    let operation = Operation::of_route(method, &line.route)
         .ok_or_else(|| format!("{} {} is no route of the API", line.method, line.route))?;
     Ok(Request {
         time_ms: line.time_ms,
@@ -198,11 +199,11 @@ pub fn write(traffic: &Traffic, mut writer: impl Write) -> Result<()> {
 /// Those of the writer.
 pub fn write_one(traffic: &Traffic, request: &Request, mut writer: impl Write) -> Result<()> {
     let (method, route) = request.operation.route();
-    let line = Line {
+    let line = Written {
         time_ms: request.time_ms,
-        method: method.name(),
-        route,
-        kind: request.operation.kind().map(crate::operation::kind_name),
+        method: method.name().into(),
+        route: route.into(),
+        kind: request.operation.kind().map(|kind| kind_name(kind).into()),
         key: traffic.keys.name(request.key).into(),
         size_bytes: request.size_bytes,
         client: traffic.clients.name(request.client).into(),
@@ -276,8 +277,25 @@ mod tests {
     }
 
     #[test]
+    fn a_line_may_be_written_as_any_program_writes_json() -> Result<()> {
+        let text = concat!(
+            "\u{feff}",
+            r#"{"time_ms":5,"method":"G\u0045T","route":"\/valkey\/session\/{key}","key":"s"}"#,
+            "\r\n",
+        );
+        let traffic = read(text.as_bytes())?;
+        assert_eq!(traffic.requests.len(), 1);
+        assert_eq!(traffic.oddities.rejected, 0);
+        // As long as may be, and not longer.
+        let key = "k".repeat(LINE_BYTES_MAX - text.trim_end().len());
+        let longest = text.replace("\"s\"", &format!("\"{key}\""));
+        assert_eq!(read(longest.as_bytes())?.requests.len(), 1);
+        Ok(())
+    }
+
+    #[test]
     fn what_is_no_traffic_is_refused_with_a_reason() {
-        let long = "x".repeat(LINE_BYTES_MAX as usize + 1);
+        let long = "x".repeat(LINE_BYTES_MAX + 1);
         for (text, reason) in [
             ("", "it is empty"),
             ("x\ny\n", "the first: line 1"),
