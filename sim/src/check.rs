@@ -4,9 +4,10 @@
 
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
 
+use crate::load::command::positive;
 use crate::operation::Operation;
 use crate::report::{Latency, Report, Row};
 
@@ -46,11 +47,7 @@ impl FromStr for Target {
             let names = Operation::ALL.map(Operation::name).join(", ");
             bail!("{name} is no operation: {names}");
         };
-        let ms: f64 = ms
-            .trim()
-            .parse()
-            .with_context(|| format!("{ms} is no number of ms"))?;
-        ensure!(ms > 0.0, "a target is above 0 ms");
+        let ms = positive(ms.trim()).map_err(|why| anyhow!("a target in ms: {why}"))?;
         Ok(Self { operation, ms })
     }
 }
@@ -65,14 +62,22 @@ pub struct Targets {
     #[arg(long = "target", value_name = "OPERATION=MS")]
     pub targets: Vec<Target>,
     /// How many of a hundred requests may fail
-    #[arg(long, default_value_t = 0.1)]
+    #[arg(long, default_value_t = 0.1, value_parser = percent)]
     pub errors_percent: f64,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|percent| (0.0..=100.0).contains(percent))
+        .ok_or_else(|| format!("{text:?} is not from 0 to 100"))
 }
 
 /// What is missed, a sentence each.
 ///
 /// # Errors
-/// Nothing in the report has a target: then nothing was checked.
+/// Nothing in the report has a target, or an operation that was given one is not in
+/// it: then it was not checked.
 pub fn missed(report: &Report, targets: &Targets) -> Result<Vec<String>> {
     let target_ms = |row: &Row| {
         let own = targets.targets.iter().rev();
@@ -81,6 +86,14 @@ pub fn missed(report: &Report, targets: &Targets) -> Result<Vec<String>> {
             .find(|target| target.operation.name() == row.operation);
         own.map(|target| target.ms).or(row.target_ms.map(f64::from))
     };
+    for Target { operation, .. } in &targets.targets {
+        let mut rows = report.rows.iter().filter(|row| row.requests > 0);
+        ensure!(
+            rows.any(|row| row.operation == operation.name()),
+            "the report has no request of {}, which --target names",
+            operation.name()
+        );
+    }
     let judged: Vec<(&Row, f64)> = report
         .rows
         .iter()
@@ -119,6 +132,18 @@ pub fn missed(report: &Report, targets: &Targets) -> Result<Vec<String>> {
 mod tests {
     use super::*;
     use crate::tally::Tallies;
+
+    #[test]
+    fn a_target_that_is_not_checked_is_no_target_met() -> Result<()> {
+        let targets = Targets {
+            at: vec![At::P95],
+            targets: vec!["user profile=10".parse()?],
+            errors_percent: 100.0,
+        };
+        let error = missed(&report(0)?, &targets).unwrap_err().to_string();
+        assert!(error.contains("no request of user profile"), "{error}");
+        Ok(())
+    }
 
     fn report(errors: u64) -> Result<Report> {
         let mut tallies = Tallies::default();

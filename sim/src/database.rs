@@ -3,11 +3,14 @@
 //! Used for schema, sample data and the checks before the edge starts; the edge
 //! itself has its own client. Sentences name the variable, never the password.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, anyhow, bail};
 use edge::host::native::tls;
 use percent_encoding::percent_decode_str;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, NoTls};
@@ -15,6 +18,9 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use url::Url;
 
 use crate::network::{self, Server};
+
+/// Long for a log-in, also far away.
+const LOG_IN_WITHIN: Duration = Duration::from_secs(10);
 
 /// An open connection; closed when dropped.
 pub struct Database {
@@ -48,17 +54,29 @@ struct Target {
 /// A sentence: the URL is malformed, the host unknown, the connection refused,
 /// the password wrong, the database missing, or TLS failed.
 pub async fn connect(url: &str) -> Result<Database> {
+    connect_within(url, LOG_IN_WITHIN).await
+}
+
+async fn connect_within(url: &str, log_in_within: Duration) -> Result<Database> {
     let target = target(url)?;
     let stream = network::connect(&target.server).await?;
-    match target.ssl {
-        SslMode::Disable => log_in(&target, stream, NoTls).await,
-        SslMode::Require => {
-            log_in(&target, stream, MakeRustlsConnect::new(tls::unverified()?)).await
+    let logged_in = async {
+        match target.ssl {
+            SslMode::Disable => log_in(&target, stream, NoTls).await,
+            SslMode::Require => {
+                log_in(&target, stream, MakeRustlsConnect::new(tls::unverified()?)).await
+            }
+            SslMode::VerifyFull => {
+                log_in(&target, stream, MakeRustlsConnect::new(tls::verified()?)).await
+            }
         }
-        SslMode::VerifyFull => {
-            log_in(&target, stream, MakeRustlsConnect::new(tls::verified()?)).await
-        }
-    }
+    };
+    timeout(log_in_within, logged_in).await.map_err(|_| {
+        anyhow!(
+            "DATABASE_URL: {} takes the connection and says nothing within {log_in_within:?}: is it a PostgreSQL?",
+            target.server
+        )
+    })?
 }
 
 fn target(url: &str) -> Result<Target> {
@@ -181,6 +199,19 @@ mod tests {
         assert_eq!(read.config.get_user(), Some("u@x"));
         assert_eq!(read.config.get_password(), Some(b"p:w".as_slice()));
         assert_eq!(read.config.get_dbname(), Some("shop"));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_server_that_says_nothing_is_given_up() -> Result<()> {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let port = silent.local_addr()?.port();
+        let url = format!("postgres://u:p@127.0.0.1:{port}/d?sslmode=disable");
+        let error = connect_within(&url, Duration::from_millis(1))
+            .await
+            .err()
+            .context("it is let in")?;
+        assert!(error.to_string().contains("says nothing"), "{error}");
         Ok(())
     }
 

@@ -18,7 +18,7 @@ use crate::report::{Row, table};
 use crate::stores::{Data, Place, Stores};
 use crate::traffic::mapped;
 use crate::wrangler::Wrangler;
-use crate::{checkout, database, load, sample, schema, steps, trace, valkey};
+use crate::{checkout, database, load, sample, say, schema, steps, trace, valkey};
 
 pub const PORT_DEFAULT: u16 = 8787;
 /// Recorded requests to replay; about 3,100 requests to the edge.
@@ -94,7 +94,7 @@ pub async fn bring_up(options: &Options) -> Result<Running> {
         ),
     };
     if let Some(note) = stores.as_ref().and_then(Stores::note) {
-        eprintln!("{note}");
+        say::aside(note);
     }
     let own = |url: fn(&Stores) -> &str| stores.as_ref().map(url).unwrap_or_default().to_owned();
     let settings = [
@@ -123,8 +123,8 @@ pub async fn bring_up(options: &Options) -> Result<Running> {
     .await?;
     if let Some(load) = options.load {
         if valkey_url.is_some() {
-            eprintln!(
-                "The replay writes keys like session:replay-1 into your Valkey; they expire within a day."
+            say::aside(
+                "The replay writes keys like session:replay-1 into your Valkey; they expire within a day.",
             );
         }
         replay_sample(&wrangler.edge, load).await?;
@@ -170,7 +170,11 @@ pub async fn replay_sample(edge: &load::Edge, load: Load) -> Result<()> {
     .await?;
     let outcome = load::closed::run(edge, traffic, load.connections).await?;
     let rows = Row::all_of(&outcome.tallies);
-    println!("{}\n{}", table::table(&rows), table::notes(&outcome));
+    say::line(format_args!(
+        "{}\n{}",
+        table::table(&rows),
+        table::notes(&outcome)
+    ))?;
     Ok(())
 }
 

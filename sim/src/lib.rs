@@ -40,6 +40,7 @@ pub mod load;
 pub mod model;
 pub mod network;
 pub mod operation;
+pub mod origin;
 pub mod platform;
 pub mod record;
 pub mod report;

@@ -18,15 +18,17 @@ use sim::chaos::{Size, shrink};
 use sim::check::Targets;
 use sim::dev::{self, Load, Options};
 use sim::load::Edge;
+use sim::origin::origin;
 use sim::record;
 use sim::report::{Report, page};
+use sim::say::{NobodyListens, harmless};
 use sim::simulation::setup::{self, Setup};
 use sim::stores::{Data, Stores};
 use sim::study::{self, CurveOptions, Subject};
 use sim::trace::Format;
 use sim::traffic::{Traffic, synth};
 use sim::{
-    calibrate, certificate, chaos, check, checkout, database, load, schema, simulation, sweep,
+    calibrate, certificate, chaos, check, checkout, database, load, say, schema, simulation, sweep,
     traffic,
 };
 use tokio::net::TcpListener;
@@ -38,8 +40,9 @@ use tokio::task::LocalSet;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// As a shell reports an end by Ctrl-C.
+/// As a shell reports an end by Ctrl-C, and by a pipe that nobody reads.
 const INTERRUPTED: u8 = 130;
+const NOBODY_LISTENS: u8 = 141;
 
 const RECORD: &str = "\
 Turn what servers write down anyway into traffic, or stand in front of one.
@@ -134,19 +137,19 @@ enum Command {
         #[arg(long)]
         seed: Option<u64>,
         /// How many seeds
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
         seeds: u64,
         /// Begin no seed after so many seconds
-        #[arg(long)]
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         seconds: Option<u64>,
         /// How many isolates
-        #[arg(long)]
-        isolates: Option<usize>,
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..=chaos::ISOLATES_MAX))]
+        isolates: Option<u16>,
         /// What is read and written: sessions s0…, profiles p0…, orders of o0…
         #[arg(long, value_delimiter = ',')]
         things: Vec<Thing>,
         /// For how long clients send requests, in virtual ms
-        #[arg(long)]
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..=chaos::TRAFFIC_MS_MAX))]
         traffic_ms: Option<u64>,
         /// Print all that happens (one seed)
         #[arg(long)]
@@ -253,7 +256,10 @@ fn main() -> ExitCode {
         .context("the system refuses what an event loop needs")
         .and_then(|runtime| runtime.block_on(run(arguments.command)));
     result.unwrap_or_else(|error| {
-        eprintln!("{error:#}");
+        if error.is::<NobodyListens>() {
+            return ExitCode::from(NOBODY_LISTENS);
+        }
+        say::aside(harmless(&format!("{error:#}")));
         ExitCode::FAILURE
     })
 }
@@ -283,19 +289,16 @@ async fn run(command: Command) -> Result<ExitCode> {
                 .context("which database? Set DATABASE_URL or give --database-url")?;
             let database = database::connect(&url).await?;
             schema::apply(&database).await?;
-            println!("The tables are in place.");
+            say::line("The tables are in place.")?;
             if changes {
                 schema::note_changes(&database).await?;
-                println!("Changes are noted: let a Cron Trigger tell the edge.");
+                say::line("Changes are noted: let a Cron Trigger tell the edge.")?;
             }
             Ok(ExitCode::SUCCESS)
         }
         Command::Certificate { host, expired } => {
             let made = certificate::make(host, expired)?;
-            println!(
-                "{}",
-                json!({"ca": made.authority, "cert": made.certificate, "key": made.key})
-            );
+            say::line(json!({"ca": made.authority, "cert": made.certificate, "key": made.key}))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Chaos {
@@ -308,16 +311,16 @@ async fn run(command: Command) -> Result<ExitCode> {
             trace,
         } => {
             let mut size = Size::default();
-            size.isolates = isolates.map_or(size.isolates, |isolates| isolates.max(1));
+            size.isolates = isolates.map_or(size.isolates, usize::from);
             size.traffic_ms = traffic_ms.unwrap_or(size.traffic_ms);
             if !things.is_empty() {
                 size.things = things;
             }
-            Ok(chaos(seed, seeds, seconds, size, trace))
+            chaos(seed, seeds, seconds, size, trace)
         }
         Command::Policies { subject, json } => {
             let report = study::policies(&subject)?;
-            print(&report, json.then(|| report.json()));
+            print(&report, json.then(|| report.json()))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Mrc {
@@ -326,7 +329,7 @@ async fn run(command: Command) -> Result<ExitCode> {
             json,
         } => {
             let report = study::curve(&subject, &options)?;
-            print(&report, json.then(|| report.json()));
+            print(&report, json.then(|| report.json()))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Record(options) => {
@@ -335,11 +338,11 @@ async fn run(command: Command) -> Result<ExitCode> {
             } else {
                 record::run(&options)?
             };
-            print!("{said}");
+            say::answer(said)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Synth(options) => {
-            print!("{}", synth::run(&options)?);
+            say::answer(synth::run(&options)?)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Replay {
@@ -364,11 +367,11 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Check { report, targets } => {
             let missed = check::missed(&Report::open(&report)?, &targets)?;
             for sentence in &missed {
-                println!("{sentence}");
+                say::line(sentence)?;
             }
             match missed.is_empty() {
                 true => {
-                    println!("All targets are met.");
+                    say::line("All targets are met.")?;
                     Ok(ExitCode::SUCCESS)
                 }
                 false => Ok(ExitCode::FAILURE),
@@ -376,7 +379,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Load { options, json } => {
             let loaded = load::command::load(&options).await?;
-            print(&loaded, json.then(|| json!(loaded)));
+            print(&loaded, json.then(|| json!(loaded)))?;
             Ok(match loaded.is_good {
                 true => ExitCode::SUCCESS,
                 false => ExitCode::FAILURE,
@@ -386,7 +389,7 @@ async fn run(command: Command) -> Result<ExitCode> {
             let report = Report::open(&report)?;
             match html {
                 Some(file) => write_page(&report, &file)?,
-                None => print!("{report}"),
+                None => say::answer(&report)?,
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -395,16 +398,20 @@ async fn run(command: Command) -> Result<ExitCode> {
             match &options.output {
                 Some(path) => {
                     calibration.save(path)?;
-                    println!("{calibration}The model is in {}.", path.display());
+                    say::line(format_args!(
+                        "{calibration}The model is in {}.",
+                        path.display()
+                    ))?;
                 }
                 None => {
-                    eprint!("{calibration}");
-                    println!("{}", serde_json::to_string_pretty(&calibration.model)?);
+                    say::beside(&calibration);
+                    say::line(serde_json::to_string_pretty(&calibration.model)?)?;
                 }
             }
             Ok(ExitCode::SUCCESS)
         }
         Command::ReplaySample { url, load } => {
+            origin(&url)?;
             dev::replay_sample(&Edge::at(&url), load).await?;
             Ok(ExitCode::SUCCESS)
         }
@@ -434,7 +441,7 @@ impl What {
     /// Says what was odd about it.
     fn open(&self) -> Result<Traffic> {
         let mut traffic = traffic::open(&self.traffic, self.format)?;
-        eprint!("{}", traffic.oddities);
+        say::beside(&traffic.oddities);
         traffic
             .requests
             .truncate(self.requests.unwrap_or(usize::MAX));
@@ -458,16 +465,16 @@ fn show(report: &Report, json: bool, html: Option<&Path>) -> Result<ExitCode> {
         write_page(report, file)?;
     }
     match json {
-        true => println!("{}", serde_json::to_string_pretty(report)?),
-        false => print!("{report}"),
+        true => say::line(serde_json::to_string_pretty(report)?)?,
+        false => say::answer(report)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(report: &impl Display, json: Option<Value>) {
+fn print(report: &impl Display, json: Option<Value>) -> Result<()> {
     match json {
-        Some(json) => println!("{json:#}"),
-        None => print!("{report}"),
+        Some(json) => say::line(format_args!("{json:#}")),
+        None => say::answer(report),
     }
 }
 
@@ -476,15 +483,23 @@ fn write_page(report: &Report, file: &Path) -> Result<()> {
         .with_context(|| format!("cannot write the page to {}", file.display()))
 }
 
-fn chaos(seed: Option<u64>, seeds: u64, seconds: Option<u64>, size: Size, trace: bool) -> ExitCode {
+fn chaos(
+    seed: Option<u64>,
+    seeds: u64,
+    seconds: Option<u64>,
+    size: Size,
+    trace: bool,
+) -> Result<ExitCode> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let first_seed = seed.unwrap_or_else(|| now.unwrap_or_default().as_secs());
-    println!("seed {first_seed}");
+    say::line(format_args!("seed {first_seed}"))?;
     if trace {
         // Not on this thread: tokio's runtime lets no future be polled as often in a row.
         let traced = || chaos::run(first_seed, campaign::mood(first_seed), &size, None, true).trace;
         let lines = std::thread::scope(|scope| scope.spawn(traced).join());
-        lines.iter().flatten().for_each(|line| println!("{line}"));
+        for line in lines.iter().flatten() {
+            say::line(line)?;
+        }
     }
     let plan = Plan {
         first_seed,
@@ -494,22 +509,22 @@ fn chaos(seed: Option<u64>, seeds: u64, seconds: Option<u64>, size: Size, trace:
         size,
     };
     let all = campaign::campaign(&plan, usize::MAX);
-    print!("{}", all.report());
+    say::answer(all.report())?;
     for run in &all.failures {
         let command = shrink::command(run.seed, &plan.size);
-        println!("seed {} again: {command}", run.seed);
+        say::line(format_args!("seed {} again: {command}", run.seed))?;
     }
     let Some(first) = all.failures.into_iter().next() else {
-        return ExitCode::SUCCESS;
+        return Ok(ExitCode::SUCCESS);
     };
     if !trace {
         let (run, size) = shrink::shrink(first, plan.size, None);
-        println!(
+        say::line(format_args!(
             "the first, made smaller: {}",
             shrink::command(run.seed, &size)
-        );
+        ))?;
     }
-    ExitCode::FAILURE
+    Ok(ExitCode::FAILURE)
 }
 
 async fn dev(options: Options, once: bool) -> Result<ExitCode> {
@@ -523,12 +538,12 @@ async fn dev(options: Options, once: bool) -> Result<ExitCode> {
     if once {
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{}", dev::invitation(&running));
+    say::line(dev::invitation(&running))?;
     tokio::select! {
         ended = dev::watch(&mut running) => ended?,
         interrupted = interrupted() => interrupted?,
     }
-    eprintln!("\nEnding the edge and its stores.");
+    say::aside("\nEnding the edge and its stores.");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -536,7 +551,7 @@ async fn serve(listen: SocketAddr) -> Result<ExitCode> {
     let listener = TcpListener::bind(listen).await.with_context(|| {
         format!("cannot listen on {listen}: is the port taken? Choose another with --listen")
     })?;
-    println!("Serving on http://{}", listener.local_addr()?);
+    say::line(format_args!("Serving on http://{}", listener.local_addr()?))?;
     let edge = LocalSet::new();
     tokio::select! {
         ended = edge.run_until(edge::host::native::serve(listener, &|name| std::env::var(name).ok())) => ended?,
@@ -562,17 +577,14 @@ async fn stores(data: Option<PathBuf>, empty: bool) -> Result<ExitCode> {
         }
     };
     if let Some(note) = stores.note() {
-        eprintln!("{note}");
+        say::aside(note);
     }
-    println!(
-        "{}",
-        json!({
-            "database_url": stores.database_url(),
-            "valkey_url": stores.valkey_url(),
-            "postgres_pid": stores.postgres.process.pid(),
-            "valkey_pid": stores.valkey.process.pid(),
-        })
-    );
+    say::line(json!({
+        "database_url": stores.database_url(),
+        "valkey_url": stores.valkey_url(),
+        "postgres_pid": stores.postgres.process.pid(),
+        "valkey_pid": stores.valkey.process.pid(),
+    }))?;
     tokio::select! {
         () = stdin_closed() => {}
         interrupted = interrupted() => interrupted?,

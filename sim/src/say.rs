@@ -41,9 +41,14 @@ pub fn line(text: impl Display) -> Result<()> {
     answer(format_args!("{text}\n"))
 }
 
-/// A line beside the output, for people; nobody need hear it.
+/// Beside the output, for people; nobody need hear it.
+pub fn beside(text: impl Display) {
+    let _ = write!(io::stderr().lock(), "{text}");
+}
+
+/// The same, as a line.
 pub fn aside(text: impl Display) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    beside(format_args!("{text}\n"));
 }
 
 /// Text from elsewhere: what would steer a terminal is seen instead.

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::say;
+
 const FRAME: Duration = Duration::from_millis(120);
 
 /// Runs one step under its name; `why` says what takes long, if anything does.
@@ -24,7 +26,10 @@ pub async fn step<T>(name: &str, why: &str, work: impl Future<Output = Result<T>
     let result = work.await;
     bar.finish_and_clear();
     if result.is_ok() {
-        eprintln!("{name}: {:.1} s", started.elapsed().as_secs_f64());
+        say::aside(format_args!(
+            "{name}: {:.1} s",
+            started.elapsed().as_secs_f64()
+        ));
     }
     result
 }

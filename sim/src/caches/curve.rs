@@ -51,6 +51,11 @@ impl Curve {
         })
     }
 
+    /// How many things it knows of.
+    pub fn things(&self) -> usize {
+        self.hits.len()
+    }
+
     /// Of a cache with room for so many things.
     pub fn miss_ratio(&self, capacity: u32) -> f64 {
         // Those of a distance below it. Of a sample that is a part of the last one.

@@ -3,7 +3,7 @@
 use edge::tiers::memory::L1Policy;
 
 use super::{
-    Cache, Clairvoyant, EdgeL1, Lru, MiniMoka, Moka, QuickCache, Requests, S3Fifo, Sieve,
+    Cache, Clairvoyant, EdgeL1, Id, Lru, MiniMoka, Moka, QuickCache, Requests, S3Fifo, Sieve,
     Unbounded, hits,
 };
 
@@ -62,6 +62,9 @@ impl Policy {
     /// future.
     pub fn cache(self, capacity: u32, distinct: u32) -> Option<Box<dyn Cache>> {
         Some(match self {
+            Self::Clairvoyant => return None,
+            Self::Unbounded => Box::new(Unbounded::new(distinct)),
+            _ if capacity == 0 => Box::new(Nothing),
             Self::Lru => Box::new(Lru::new(capacity, distinct)),
             Self::Sieve => Box::new(Sieve::new(capacity, distinct)),
             Self::S3Fifo => Box::new(S3Fifo::new(capacity, distinct)),
@@ -70,8 +73,6 @@ impl Policy {
             Self::MiniMoka => Box::new(MiniMoka::new(capacity)),
             Self::EdgeL1 => Box::new(EdgeL1::new(L1Policy::Adaptive, capacity)),
             Self::EdgeL1Moka => Box::new(EdgeL1::new(L1Policy::Moka, capacity)),
-            Self::Unbounded => Box::new(Unbounded::new(distinct)),
-            Self::Clairvoyant => return None,
         })
     }
 
@@ -80,6 +81,8 @@ impl Policy {
     pub fn hits(self, capacity: u32, all: &Requests, next_uses: &[u32]) -> u64 {
         let (ids, distinct) = (&all.ids, all.distinct);
         match self {
+            Self::Unbounded => hits(&mut Unbounded::new(distinct), ids),
+            _ if capacity == 0 => 0,
             Self::Lru => hits(&mut Lru::new(capacity, distinct), ids),
             Self::Sieve => hits(&mut Sieve::new(capacity, distinct), ids),
             Self::S3Fifo => hits(&mut S3Fifo::new(capacity, distinct), ids),
@@ -89,7 +92,36 @@ impl Policy {
             Self::EdgeL1 => hits(&mut EdgeL1::new(L1Policy::Adaptive, capacity), ids),
             Self::EdgeL1Moka => hits(&mut EdgeL1::new(L1Policy::Moka, capacity), ids),
             Self::Clairvoyant => hits(&mut Clairvoyant::new(capacity, next_uses), ids),
-            Self::Unbounded => hits(&mut Unbounded::new(distinct), ids),
+        }
+    }
+}
+
+/// Without room, which not every policy can be asked for.
+struct Nothing;
+
+impl Cache for Nothing {
+    fn access(&mut self, _: Id) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_there_is_no_room_nothing_hits() {
+        let all = Requests::of_keys([1, 1, 2, 1, 2, 2, 2, 1]).unwrap();
+        let next_uses = super::super::clairvoyant::next_uses(&all.ids, all.distinct);
+        for policy in Policy::ALL {
+            if policy != Policy::Unbounded {
+                assert_eq!(policy.hits(0, &all, &next_uses), 0, "{}", policy.name());
+            }
+            if policy != Policy::Unbounded
+                && let Some(mut cache) = policy.cache(0, all.distinct)
+            {
+                assert_eq!(all.ids.iter().filter(|id| cache.access(**id)).count(), 0);
+            }
         }
     }
 }

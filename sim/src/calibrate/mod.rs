@@ -19,7 +19,7 @@ use comfy_table::CellAlignment;
 use crate::dice::Dice;
 use crate::load::target::Target;
 use crate::model::{Isolates, Model, Place};
-use crate::{steps, tables};
+use crate::{say, steps, tables};
 
 pub mod cases;
 pub mod fit;
@@ -98,10 +98,10 @@ pub async fn calibrate(options: &Options) -> Result<Calibration> {
         stores::measure(database_url, valkey_url, options.samples as usize),
     )
     .await?;
-    eprintln!(
+    say::aside(format_args!(
         "Storing keys and contexts of calibrate-… through {}, for an hour at most; rows are only read.",
         target.url()
-    );
+    ));
     let cases = cases::measure(&target, options.samples as usize, options.rate).await?;
     Ok(assemble(&cases, &stores))
 }

@@ -54,6 +54,10 @@ pub enum Mood {
     Stormy,
 }
 
+/// As many as a run can still be read of, and for as long as its judge remembers all.
+pub const ISOLATES_MAX: i64 = 100;
+pub const TRAFFIC_MS_MAX: u64 = 24 * 3_600_000;
+
 /// How much there is in a run. A run that fails is understood from a smaller one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Size {

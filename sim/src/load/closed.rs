@@ -12,6 +12,7 @@ use anyhow::Result;
 use indicatif::ProgressBar;
 use tokio::task::JoinSet;
 
+use super::target::quoted_of;
 use super::{Edge, us_since};
 use crate::cache_status::tier;
 use crate::steps;
@@ -115,10 +116,7 @@ async fn send(edge: &Edge, request: &Request, call: &Call, tally: &mut Tally) ->
             "{} was answered with status {}: {}",
             call.target,
             answer.status.as_u16(),
-            String::from_utf8_lossy(&answer.body)
-                .chars()
-                .take(200)
-                .collect::<String>()
+            quoted_of(&answer.body)
         ),
     })
 }

@@ -3,11 +3,12 @@
 //! Knows files and which edges may be written to. The order matters: what can be
 //! refused at once comes before anything is sent.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use super::Edge;
@@ -19,8 +20,9 @@ use super::schedule::{Arrivals, Limits, Pace, Schedule};
 use super::target::Target;
 use crate::operation::Effect;
 use crate::report::Report;
+use crate::say;
 use crate::steps;
-use crate::trace::Format;
+use crate::trace::{Format, REQUESTS_MAX};
 use crate::traffic::visits::visits;
 use crate::traffic::{self, Traffic};
 
@@ -54,8 +56,8 @@ pub struct Options {
     #[arg(long)]
     pub requests: Option<u64>,
     /// Connections to each edge; what finds none free waits, and the wait counts
-    #[arg(long, default_value_t = 256)]
-    pub connections: usize,
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=CONNECTIONS_MAX))]
+    pub connections: u16,
     /// Store what the traffic reads before it begins [default for an edge on this machine]:
     /// values in Valkey for a while, and users of PostgreSQL where they are missing, who
     /// stay; its products, and the order that returns are for, have to be there, as the
@@ -103,15 +105,31 @@ impl std::fmt::Display for Loaded {
     }
 }
 
+/// Each costs a port of this machine, which has some 28,000 for an edge.
+const CONNECTIONS_MAX: i64 = 10_000;
+/// Between these all times can be reckoned with.
+const NUMBERS: RangeInclusive<f64> = 1e-6..=1e9;
+
 /// A value of an option that has to be above 0.
 ///
 /// # Errors
-/// It is not, or no number.
+/// It is not, or no number, or an absurd one.
 pub fn positive(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
-        .filter(|number: &f64| number.is_finite() && *number > 0.0)
-        .ok_or_else(|| format!("{text:?} is not a number above 0"))
+        .filter(|number| NUMBERS.contains(number))
+        .ok_or_else(|| {
+            let (least, most) = NUMBERS.into_inner();
+            format!("{text:?} is not a number above 0 (from {least} to {most})")
+        })
+}
+
+/// How far something may be off.
+pub(super) fn tolerance(text: &str) -> Result<f64, String> {
+    match text {
+        "0" => Ok(0.0),
+        _ => positive(text),
+    }
 }
 
 impl Options {
@@ -165,19 +183,22 @@ impl Options {
 /// A sentence: a file cannot be read, an edge is not there or does not store
 /// what the traffic reads, or not one request was answered.
 pub async fn load(options: &Options) -> Result<Loaded> {
-    ensure!(options.connections > 0, "--connections must be at least 1");
     let predicted = options.compare.as_deref().map(Report::open).transpose()?;
     let mut traffic = traffic::open(&options.trace, options.format)?;
-    eprint!("{}", traffic.oddities);
+    say::beside(&traffic.oddities);
     let conditions = options.conditions(&traffic);
     let (pace, limits) = (options.pace(), options.limits());
     leave_out_what_is_not_sent(&mut traffic, pace, limits);
     let mut targets = Vec::new();
     for url in &options.urls {
-        targets.push(Target::open(url, options.connections).await?);
+        targets.push(Target::open(url, options.connections.into()).await?);
     }
     let visits = visits(&traffic.requests);
-    let (planned, duration) = Schedule::new(&traffic.requests, &visits, pace, limits).extent();
+    let (planned, duration) = Schedule::new(&traffic.requests, &visits, pace, limits)
+        .extent()
+        .with_context(|| {
+            format!("that would be more than {REQUESTS_MAX} requests: give a lower --rate, or less to --duration or --requests")
+        })?;
     for target in &targets {
         if options.fill || (!options.no_fill && target.is_loopback()) {
             let ttl_s = duration.as_secs().saturating_add(FILLED_TTL_SPARE_S);
@@ -218,7 +239,9 @@ pub async fn load(options: &Options) -> Result<Loaded> {
 fn leave_out_what_is_not_sent(traffic: &mut Traffic, pace: Pace, limits: Limits) {
     let visits = visits(&traffic.requests);
     let schedule = Schedule::new(&traffic.requests, &visits, pace, limits);
-    let sent = schedule.map(|due| due.visit + 1).max().unwrap_or(0);
+    // They are sent in their order, and then anew.
+    let once = schedule.take(visits.len());
+    let sent = once.map(|due| due.visit + 1).max().unwrap_or(0);
     let mut places: Vec<usize> = visits
         .iter()
         .take(sent)
@@ -237,13 +260,13 @@ async fn store(target: &Arc<Target>, traffic: &Traffic, ttl_s: u64) -> Result<()
     if needed.keys + needed.users == 0 {
         return Ok(());
     }
-    eprintln!(
+    say::aside(format_args!(
         "Storing what the traffic reads through {}: {} keys for {minutes} minutes, and {} users where \
          they are missing, who stay (--no-fill: nothing).",
         target.url(),
         needed.keys,
         needed.users,
-    );
+    ));
     let edge = Edge::at(target.url());
     steps::step(
         "The stores are filled",
@@ -267,10 +290,10 @@ fn warn_of_writes(traffic: &Traffic, targets: &[Arc<Target>]) {
         .map(|target| target.url())
         .collect();
     if writes > 0 && !elsewhere.is_empty() {
-        eprintln!(
+        say::aside(format_args!(
             "The traffic has {writes} writes, which are sent to {} as they were recorded.",
             elsewhere.join(", ")
-        );
+        ));
     }
 }
 

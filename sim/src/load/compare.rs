@@ -26,7 +26,8 @@ pub struct Tolerance {
     #[arg(
         long = "tolerance-points",
         value_name = "POINTS",
-        default_value_t = 0.5
+        default_value_t = 0.5,
+        value_parser = super::command::tolerance
     )]
     pub points: f64,
     /// With --strict: how far p50, p95 and p99 may be off, in percent of what was measured, beyond
@@ -34,7 +35,8 @@ pub struct Tolerance {
     #[arg(
         long = "tolerance-percent",
         value_name = "PERCENT",
-        default_value_t = 15.0
+        default_value_t = 15.0,
+        value_parser = super::command::tolerance
     )]
     pub percent: f64,
 }

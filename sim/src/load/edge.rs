@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::CONTENT_TYPE;
 use hyper::{Request, StatusCode};
 use hyper_util::client::legacy::Client;
@@ -15,6 +15,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::time::timeout;
 
+use super::target::ANSWER_BYTES_MAX;
 use crate::operation::Method;
 use crate::traffic::call::Call;
 
@@ -87,7 +88,11 @@ impl Edge {
             Ok(Answer {
                 status: head.status,
                 cache_status: values.join(", "),
-                body: body.collect().await?.to_bytes(),
+                body: Limited::new(body, ANSWER_BYTES_MAX)
+                    .collect()
+                    .await
+                    .map_err(anyhow::Error::from_boxed)?
+                    .to_bytes(),
             })
         };
         timeout(ANSWER_WITHIN, exchange)

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::Edge;
+use super::target::quoted_of;
 use crate::traffic::Traffic;
 use crate::traffic::call::{self, Call};
 
@@ -69,13 +70,13 @@ pub async fn fill(edge: &Edge, needed: Needed) -> Result<()> {
 
 async fn store(edge: &Edge, call: &Call) -> Result<()> {
     let answer = edge.send(call).await?;
-    let text = String::from_utf8_lossy(&answer.body);
+    let is_refused = String::from_utf8_lossy(&answer.body).contains("\"success\":false");
     ensure!(
-        answer.status.is_success() && !text.contains("\"success\":false"),
+        answer.status.is_success() && !is_refused,
         "{} does not store what the traffic reads (status {}): {}",
         edge.base(),
         answer.status.as_u16(),
-        text.chars().take(200).collect::<String>()
+        quoted_of(&answer.body)
     );
     Ok(())
 }

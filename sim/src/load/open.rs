@@ -131,7 +131,7 @@ pub async fn run(plan: Plan) -> Result<Counts> {
     } = plan;
     let visits = visits(&traffic.requests);
     let schedule = Schedule::new(&traffic.requests, &visits, pace, limits);
-    let (planned, planned_duration) = schedule.extent();
+    let (planned, planned_duration) = schedule.extent().context("there is too much to send")?;
     ensure!(planned > 0, "within these limits there is nothing to send");
     let (prepared, calls) = prepare(&traffic)?;
     let start = Instant::now() + HEAD_START;
@@ -148,7 +148,14 @@ pub async fn run(plan: Plan) -> Result<Counts> {
     });
     let mut due = pace_out(schedule, start);
     let mut under_way = JoinSet::new();
-    while let Some(Due { after, visit, .. }) = due.recv().await {
+    let mut sent = 0;
+    while let Some(Due {
+        after,
+        visit,
+        requests,
+    }) = due.recv().await
+    {
+        sent += requests as u64;
         let shared = Arc::clone(&shared);
         under_way.spawn(async move { shared.send(visit, start + after).await });
         while let Some(done) = under_way.try_join_next() {
@@ -158,6 +165,10 @@ pub async fn run(plan: Plan) -> Result<Counts> {
     while let Some(done) = under_way.join_next().await {
         done??;
     }
+    ensure!(
+        sent == planned,
+        "only {sent} of {planned} requests were sent: this is a fault of ours"
+    );
     let shared = Arc::into_inner(shared).context("a request is still under way")?;
     let mut counts = shared
         .counts

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::dice::Dice;
+use crate::trace::REQUESTS_MAX;
 use crate::traffic::Request;
 use crate::traffic::visits::Visit;
 
@@ -95,12 +96,14 @@ impl Schedule {
         }
     }
 
-    /// How many requests it has, and when the last visit is due.
-    pub fn extent(&self) -> (u64, Duration) {
-        self.clone()
-            .fold((0, Duration::ZERO), |(requests, _), due| {
-                (requests + due.requests as u64, due.after)
-            })
+    /// How many requests it has, and when the last visit is due; None: it has more than
+    /// [`REQUESTS_MAX`].
+    pub fn extent(&self) -> Option<(u64, Duration)> {
+        let mut visits = self.clone();
+        visits.try_fold((0, Duration::ZERO), |(requests, _), due| {
+            let requests = requests + due.requests as u64;
+            (requests <= REQUESTS_MAX as u64).then_some((requests, due.after))
+        })
     }
 
     /// How long a visit of so many requests takes of the rate, in s.
@@ -219,7 +222,12 @@ mod tests {
             ..all
         };
         let extent = schedule(even, twice).extent();
-        assert_eq!(extent, (8, Duration::from_millis(70)));
+        assert_eq!(extent, Some((8, Duration::from_millis(70))));
+        let endless = Limits {
+            requests: Some(u64::MAX),
+            ..all
+        };
+        assert_eq!(schedule(even, endless).extent(), None);
     }
 
     #[test]
@@ -232,7 +240,7 @@ mod tests {
             requests: Some(40_000),
             ..Limits::default()
         };
-        let (requests, duration) = schedule(pace, limits).extent();
+        let (requests, duration) = schedule(pace, limits).extent().unwrap();
         let per_s = requests as f64 / duration.as_secs_f64();
         assert!((per_s - 1_000.0).abs() < 30.0, "{per_s}");
     }

@@ -9,6 +9,12 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::edge::ANSWER_WITHIN;
+use crate::cache_status::{Tier, tier};
+use crate::operation;
+use crate::origin::origin;
+use crate::say::harmless;
+use crate::traffic::call::Call;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use bytes::Bytes;
 use edge::host::native::tls;
@@ -25,19 +31,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use url::Url;
-
-use super::edge::ANSWER_WITHIN;
-use crate::cache_status::{Tier, tier};
-use crate::operation;
-use crate::traffic::call::Call;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How much of an answer is quoted when it says that something is wrong.
 const QUOTED_CHARS: usize = 200;
 const QUOTED_BYTES: usize = 4 * QUOTED_CHARS;
 /// Twice what the edge reads of a store for one answer at most.
-const ANSWER_BYTES_MAX: usize = 2 * PG_RESULT_BYTES_MAX;
+pub(super) const ANSWER_BYTES_MAX: usize = 2 * PG_RESULT_BYTES_MAX;
 
 /// A request that is ready to be sent, to any target and any number of times.
 #[derive(Debug, Clone)]
@@ -95,13 +95,7 @@ impl Target {
     /// # Errors
     /// It is no such URL, or nobody listens there.
     pub async fn open(url: &str, connections: usize) -> Result<Arc<Self>> {
-        let parsed = Url::parse(url)
-            .ok()
-            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-            .filter(|url| matches!(url.path(), "" | "/") && url.query().is_none())
-            .with_context(|| {
-                format!("{url} is not where an edge can be: write http://host:port or https://host")
-            })?;
+        let parsed = origin(url)?;
         // A URL writes an IPv6 address in brackets, a resolver wants it without.
         let name = parsed.host_str().unwrap_or_default();
         let host = name.trim_matches(['[', ']']).to_owned();
@@ -325,16 +319,21 @@ impl Lease {
             status: head.status.as_u16(),
             tier: tier(&cache_status(&head.headers)),
             complaint: (!is_good).then(|| {
-                let text = String::from_utf8_lossy(&quoted);
                 format!(
                     "{} was answered with status {}: {}",
                     prepared.uri,
                     head.status.as_u16(),
-                    text.chars().take(QUOTED_CHARS).collect::<String>()
+                    quoted_of(&quoted)
                 )
             }),
         })
     }
+}
+
+/// The beginning of an answer, as people can read it.
+pub(super) fn quoted_of(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    harmless(&text.chars().take(QUOTED_CHARS).collect::<String>())
 }
 
 /// A list may come in several lines, and hardly ever does.

@@ -31,6 +31,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 
 use super::{Account, Options, Recording, Seen, forgotten, har};
+use crate::origin::origin;
+use crate::say;
 use crate::traffic::{Request, ndjson};
 
 /// Of one connection only, and so not passed on (RFC 9110, section 7.6.1).
@@ -60,7 +62,9 @@ pub async fn run(options: &Options, end: impl Future<Output = Result<()>>) -> Re
     let to = server(options.to.as_deref().unwrap_or_default())?;
     let recorder = Recorder::create(Recording::new(&options.hashing)?, &options.output)?;
     let address = listener.local_addr()?;
-    eprintln!("Recording what passes from http://{address} to {to}. Ctrl-C ends it.");
+    say::aside(format_args!(
+        "Recording what passes from http://{address} to {to}. Ctrl-C ends it."
+    ));
     let (written, account) = record(listener, to, recorder, end).await?;
     Ok(format!(
         "{account}{}{}: {written} requests\n",
@@ -74,10 +78,10 @@ pub async fn run(options: &Options, end: impl Future<Output = Result<()>>) -> Re
 /// # Errors
 /// It is none.
 pub fn server(url: &str) -> Result<Uri> {
-    url.parse()
-        .ok()
-        .filter(|uri: &Uri| uri.scheme().is_some() && uri.path() == "/")
-        .with_context(|| format!("{url:?} is no server's URL: write http://host:port"))
+    let url = origin(url)?;
+    url.as_str()
+        .parse()
+        .with_context(|| format!("{url} cannot be asked"))
 }
 
 /// Passes on whatever comes to the listener, until `end`.
@@ -377,7 +381,9 @@ impl Recorder {
             Ok(()) => self.written += 1,
             Err(error) => {
                 // Whoever is served goes on to be; the recording has ended.
-                eprintln!("The recording cannot be written any longer: {error:#}");
+                say::aside(format_args!(
+                    "The recording cannot be written any longer: {error:#}"
+                ));
                 self.failed = Some(error);
                 self.output = None;
             }

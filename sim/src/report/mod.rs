@@ -10,8 +10,10 @@ use std::{fs, io};
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::operation::Operation;
+use crate::say::harmless;
 use crate::tally::{Tallies, Tally};
 
 pub mod figures;
@@ -188,8 +190,20 @@ impl Report {
             _ => fs::read_to_string(path),
         };
         let text = text.with_context(|| format!("cannot read the report {name}"))?;
-        serde_json::from_str(&text)
-            .with_context(|| format!("{name} is no report as --json writes it"))
+        let cannot = || format!("{name} is no report as --json writes it");
+        let mut report: Value = serde_json::from_str(&text).with_context(cannot)?;
+        make_harmless(&mut report);
+        serde_path_to_error::deserialize(report).with_context(cannot)
+    }
+}
+
+/// Whoever wrote it, none of its texts steers a terminal.
+fn make_harmless(report: &mut Value) {
+    match report {
+        Value::String(text) => *text = harmless(text),
+        Value::Array(all) => all.iter_mut().for_each(make_harmless),
+        Value::Object(all) => all.values_mut().for_each(make_harmless),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

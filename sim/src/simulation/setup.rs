@@ -100,7 +100,7 @@ pub struct Arguments {
     #[arg(long, value_enum)]
     pub l1: Option<Policy>,
     /// At the fast level: for how many copies an isolate has room [default: as many as L1_BYTES holds]
-    #[arg(long, value_name = "ENTRIES")]
+    #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u32).range(1..))]
     pub l1_entries: Option<u32>,
     /// Another one draws other delays, places and isolates
     #[arg(long, default_value_t = 1)]
@@ -144,6 +144,10 @@ impl Setup {
             arguments.level == Level::Fast
                 || (arguments.l1.is_none() && arguments.l1_entries.is_none()),
             "at the full level L1 is the edge's own: set L1_POLICY and L1_BYTES, or take --level fast"
+        );
+        ensure!(
+            arguments.l1 != Some(Policy::Unbounded) || arguments.l1_entries.is_none(),
+            "an unbounded L1 has room for all: leave out --l1-entries"
         );
         let settings = settings(arguments.mode, &arguments.settings)?;
         let own = match settings.l1_policy {

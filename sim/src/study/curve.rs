@@ -13,6 +13,9 @@ use crate::caches::Policy;
 use crate::caches::curve::Curve;
 use crate::trace::Operation;
 
+/// Of a sample that tells something: an error of some percentage points.
+const SAMPLE_THINGS_MIN: usize = 100;
+
 /// What else may be asked of a curve.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CurveOptions {
@@ -53,7 +56,14 @@ pub fn curve(subject: &Subject, options: &CurveOptions) -> Result<CurveReport> {
                 .filter(|request| request.operation != Operation::Delete)
                 .map(|request| request.key)
                 .collect();
-            Curve::sampled(keys.into_iter(), rate)?
+            let curve = Curve::sampled(keys.into_iter(), rate)?;
+            ensure!(
+                curve.things() >= SAMPLE_THINGS_MIN,
+                "a share of {rate} has {} of the {} things of the trace, and fewer than {SAMPLE_THINGS_MIN} tell nothing of the others: give a larger --sample, or none",
+                curve.things(),
+                opened.all.distinct
+            );
+            curve
         }
     };
     let l1 = options.l1.then(|| {

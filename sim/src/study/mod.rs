@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use comfy_table::CellAlignment;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -96,6 +96,11 @@ impl Subject {
         let all = Requests::of_trace(&requests)
             .with_context(|| format!("cannot study {}", self.trace.display()))?;
         waiting.finish_and_clear();
+        ensure!(
+            !all.ids.is_empty(),
+            "{} has only deletes: no cache hits or misses them",
+            self.trace.display()
+        );
         let mut sizes: Vec<u32> = self
             .sizes
             .iter()

@@ -16,7 +16,7 @@ use indicatif::ProgressBar;
 
 use super::call::taste;
 use super::mapped::{self, Meaning, VOICE_QUERY, drawn};
-use super::{Request, Traffic, ndjson};
+use super::{LONGEST, Request, Traffic, ndjson};
 use crate::dice::{Dice, Zipf};
 use crate::operation::Operation;
 use crate::{steps, trace};
@@ -50,7 +50,7 @@ pub struct Shop {
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub users: u32,
     /// For how long, in whole days from midnight
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=366))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=31))]
     pub days: u32,
     /// For how long, as in 2h or 90min: around the busiest hour if less than a day
     #[arg(long, conflicts_with = "days", value_parser = humantime::parse_duration)]
@@ -190,6 +190,17 @@ impl Shop {
             self.requests_per_s > 0.0 && self.requests_per_s <= 100_000.0,
             "--requests-per-s is more than 0 and at most 100000, not {}",
             self.requests_per_s
+        );
+        ensure!(
+            self.duration.is_none_or(|duration| duration <= LONGEST),
+            "--duration is {} at most, as a replay is",
+            humantime::format_duration(LONGEST)
+        );
+        let requests = self.requests_per_s * (self.duration_ms() / 1_000) as f64;
+        ensure!(
+            requests <= trace::REQUESTS_MAX as f64,
+            "that would be {requests:.0} requests, and {} are the most: make less at a time",
+            trace::REQUESTS_MAX
         );
         ensure!(
             (0.0..=10.0).contains(&self.zipf),
