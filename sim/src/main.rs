@@ -421,7 +421,7 @@ async fn run(command: Command) -> Result<ExitCode> {
 /// Traffic that is replayed.
 #[derive(clap::Args)]
 struct What {
-    /// Traffic (.ndjson, .ndjson.zst), or a recorded trace of keys, which is mapped onto the API
+    /// Traffic (.ndjson, .ndjson.zst), or a recorded trace of keys, each of which becomes a shopper (sim synth gives keys another meaning)
     traffic: PathBuf,
     /// How a trace of keys is written [default: as its name says]
     #[arg(long)]
@@ -433,8 +433,8 @@ struct What {
     #[arg(long, value_parser = load::command::positive)]
     rate: Option<f64>,
     /// Only the first so many requests
-    #[arg(long)]
-    requests: Option<usize>,
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    requests: Option<u64>,
 }
 
 impl What {
@@ -444,7 +444,7 @@ impl What {
         say::beside(&traffic.oddities);
         traffic
             .requests
-            .truncate(self.requests.unwrap_or(usize::MAX));
+            .truncate(self.requests.map_or(usize::MAX, |count| count as usize));
         if let Some(speed) = self.speed {
             traffic.at_speed(speed);
         }
@@ -452,7 +452,7 @@ impl What {
             traffic.at_rate(rate);
         }
         ensure!(
-            traffic.duration_ms() > 0 || traffic.requests.len() == 1,
+            traffic.has_times(),
             "all requests of {} are at the same time, as in a trace without times: say how many come per second with --rate",
             self.traffic.display()
         );

@@ -17,6 +17,8 @@ use crate::simulation::faults::Fault;
 use crate::simulation::setup::{self, Level, Mode, Setting, Setup};
 use crate::traffic::Traffic;
 
+/// Another seed changes costs by less than this part, most of the time.
+const NOISE: f64 = 0.05;
 /// More than anybody reads, and hours of replays.
 const POINTS_MAX: usize = 1_000;
 
@@ -52,7 +54,7 @@ pub struct Arguments {
     /// [default: L1_MAX_AGE_MS=1000,5000 and COPY_MAX_AGE_MS=10000,30000,120000]
     #[arg(long = "set", value_name = "NAME=VALUES")]
     pub axes: Vec<Axis>,
-    /// Who talks to the stores
+    /// Who talks to the stores; several with commas between them
     #[arg(long, value_delimiter = ',', default_values = ["direct", "gateway"])]
     pub modes: Vec<Mode>,
     /// Isolates of each place to try [default: as the model says]
@@ -115,6 +117,11 @@ pub fn sweep(traffic: Traffic, arguments: &Arguments) -> Result<Report> {
         .into_iter()
         .next()
         .context("the grid has no points")?;
+    let first = lines.first().map_or_else(String::new, named);
+    report.notes.insert(
+        0,
+        format!("All but the comparison is of its first line: {first}."),
+    );
     report.notes.extend(recommendation(&lines));
     report.what_if = lines;
     Ok(report)
@@ -233,6 +240,28 @@ fn mark_front(lines: &mut [WhatIf]) {
     }
 }
 
+fn named(line: &WhatIf) -> String {
+    let said: Vec<String> = line
+        .settings
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    said.join(" ")
+}
+
+/// Whether one is better than another by more than another seed would make it.
+fn is_clearly_better(one: &WhatIf, other: &WhatIf) -> bool {
+    let less = |ours: f64, theirs: f64| ours < theirs * (1.0 - NOISE);
+    one.targets_missed < other.targets_missed
+        || less(one.errors as f64, other.errors as f64)
+        || less(
+            one.postgres_peak_per_s as f64,
+            other.postgres_peak_per_s as f64,
+        )
+        || less(one.worst, other.worst)
+        || less(one.stale_share, other.stale_share)
+}
+
 /// One sentence, and what to paste.
 fn recommendation(lines: &[WhatIf]) -> Option<String> {
     let front = lines.iter().filter(|line| line.is_on_front);
@@ -243,6 +272,14 @@ fn recommendation(lines: &[WhatIf]) -> Option<String> {
             .then(one.worst.total_cmp(&other.worst))
             .then(one.stale_share.total_cmp(&other.stale_share))
     })?;
+    let first = lines.first()?;
+    if !is_clearly_better(best, first) {
+        return Some(format!(
+            "Of {} combinations none is clearly better than the first ({}).",
+            lines.len(),
+            named(first)
+        ));
+    }
     let outcome = match best.targets_missed {
         0 => "meets all targets at p95".to_owned(),
         1 => "misses one target at p95, fewer than or as few as any other".to_owned(),
@@ -266,10 +303,13 @@ fn recommendation(lines: &[WhatIf]) -> Option<String> {
         format!(" with {count} isolates a place")
     });
     Some(format!(
-        "Of {} combinations this one{given} {outcome}, with {} statements/s for PostgreSQL at the peak and {:.1} % stale answers; for wrangler.toml:\n\n[vars]\n{}\n",
+        "Of {} combinations this one{given} {outcome}, with {} statements/s for PostgreSQL at the peak (the first: {}) and {:.1} % stale answers (the first: {:.1} %), {:.1} s old at most; for wrangler.toml:\n\n[vars]\n{}\n",
         lines.len(),
         best.postgres_peak_per_s,
+        first.postgres_peak_per_s,
         best.stale_share * 100.0,
+        first.stale_share * 100.0,
+        best.stale_max_ms as f64 / 1000.0,
         vars.join("\n")
     ))
 }
@@ -321,6 +361,19 @@ mod tests {
         assert!(said.contains("meets all targets"), "{said}");
         assert!(said.contains("with 20 statements/s"), "{said}");
         assert!(said.contains("BACKEND = \"direct\""), "{said}");
+    }
+
+    #[test]
+    fn what_is_no_better_than_by_chance_is_not_recommended() {
+        let mut lines = [what_if(0.50, 100, 0.1), what_if(0.49, 99, 0.1)];
+        mark_front(&mut lines);
+        let said = recommendation(&lines).unwrap_or_default();
+        assert!(said.contains("none is clearly better"), "{said}");
+        assert!(!said.contains("[vars]"), "{said}");
+        let mut lines = [what_if(0.50, 100, 0.1), what_if(0.49, 80, 0.1)];
+        mark_front(&mut lines);
+        let said = recommendation(&lines).unwrap_or_default();
+        assert!(said.contains("(the first: 100)"), "{said}");
     }
 
     #[test]

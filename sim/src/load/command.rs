@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
 use super::Edge;
@@ -32,7 +32,7 @@ const FILLED_TTL_SPARE_S: u64 = 600;
 /// How a load is made.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// Traffic (.ndjson, .ndjson.zst), or a trace of keys that becomes traffic of the sample shop
+    /// Traffic (.ndjson, .ndjson.zst), or a trace of keys, each of which becomes a shopper (sim synth gives keys another meaning)
     pub trace: PathBuf,
     /// How a trace of keys is written [default: as its name says]
     #[arg(long)]
@@ -47,11 +47,11 @@ pub struct Options {
     #[arg(long, value_name = "REQUESTS_PER_S", value_parser = positive)]
     pub rate: Option<f64>,
     /// With --rate: how the requests follow one another
-    #[arg(long, value_enum, default_value_t = Arrivals::Even)]
+    #[arg(long, value_enum, default_value_t = Arrivals::Even, requires = "rate")]
     pub arrivals: Arrivals,
-    /// Stop after so many seconds; at a rate, traffic that is shorter begins anew
-    #[arg(long, value_name = "SECONDS", value_parser = positive)]
-    pub duration: Option<f64>,
+    /// Stop after so many seconds, or 90s, 5m or 1h; at a rate, traffic that is shorter begins anew
+    #[arg(long, value_name = "SECONDS", value_parser = duration)]
+    pub duration: Option<Duration>,
     /// Stop after so many requests; at a rate, traffic that is shorter begins anew
     #[arg(long)]
     pub requests: Option<u64>,
@@ -75,7 +75,7 @@ pub struct Options {
     pub compare: Option<PathBuf>,
     #[command(flatten)]
     pub tolerance: Tolerance,
-    /// With --compare: fail when the prediction is off by more than the tolerances
+    /// With --compare: fail when the prediction is off by more than the tolerances, or nothing can be judged
     #[arg(long, requires = "compare")]
     pub strict: bool,
 }
@@ -124,6 +124,18 @@ pub fn positive(text: &str) -> Result<f64, String> {
         })
 }
 
+/// Seconds, or with a unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(duration) = humantime::parse_duration(text)
+        && !duration.is_zero()
+    {
+        return Ok(duration);
+    }
+    positive(text)
+        .map(Duration::from_secs_f64)
+        .map_err(|_| format!("{text:?} is no number of seconds, nor a duration such as 90s or 5m"))
+}
+
 /// How far something may be off.
 pub(super) fn tolerance(text: &str) -> Result<f64, String> {
     match text {
@@ -147,9 +159,7 @@ impl Options {
 
     fn limits(&self) -> Limits {
         Limits {
-            duration: self
-                .duration
-                .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+            duration: self.duration,
             requests: self.requests,
         }
     }
@@ -186,6 +196,11 @@ pub async fn load(options: &Options) -> Result<Loaded> {
     let predicted = options.compare.as_deref().map(Report::open).transpose()?;
     let mut traffic = traffic::open(&options.trace, options.format)?;
     say::beside(&traffic.oddities);
+    ensure!(
+        options.rate.is_some() || traffic.has_times(),
+        "all requests of {} are at the same time, as in a trace without times: say how many come per second with --rate",
+        options.trace.display()
+    );
     let conditions = options.conditions(&traffic);
     let (pace, limits) = (options.pace(), options.limits());
     leave_out_what_is_not_sent(&mut traffic, pace, limits);
@@ -226,7 +241,8 @@ pub async fn load(options: &Options) -> Result<Loaded> {
         );
     }
     let comparison = predicted.map(|predicted| compare(&predicted, &report, options.tolerance));
-    let is_good = !options.strict || comparison.as_ref().is_none_or(|found| found.is_within);
+    let is_right = |found: &Comparison| found.is_judged() && found.is_within;
+    let is_good = !options.strict || comparison.as_ref().is_none_or(is_right);
     Ok(Loaded {
         report,
         comparison,

@@ -16,6 +16,8 @@ use crate::tables;
 /// ten lie beyond the p99, and one of them alone moves it.
 pub const JUDGED_FROM: u64 = 1_000;
 pub const ALL: &str = "all requests";
+/// A limit may end one of the two within a flow that the other sends to its end.
+const COUNT_OFF_MAX: u64 = 10;
 /// Of a normal distribution, 95 % lie within so many standard deviations.
 const DEVIATIONS: f64 = 1.96;
 
@@ -46,7 +48,8 @@ pub struct Tolerance {
 pub struct Comparison {
     pub tolerance: Tolerance,
     pub lines: Vec<Line>,
-    /// Operations that only one of the two has: not the same traffic, then.
+    /// Operations that only one of the two has, or has many more of: not the same
+    /// traffic, then.
     pub unmatched: Vec<String>,
     pub is_within: bool,
 }
@@ -83,6 +86,10 @@ pub fn compare(predicted: &Report, measured: &Report, tolerance: Tolerance) -> C
     for operation in Operation::ALL.map(Operation::name) {
         match (theirs.get(operation), ours.get(operation)) {
             (Some(predicted), Some(measured)) => {
+                let counts = [predicted.requests, measured.requests];
+                if counts[0].abs_diff(counts[1]) > COUNT_OFF_MAX.max(counts[1] / 100) {
+                    unmatched.push(format!("{operation} ({} and {})", counts[0], counts[1]));
+                }
                 lines.push(line(predicted, measured, &[measured], tolerance));
             }
             (None, None) => {}
@@ -228,6 +235,11 @@ fn part_within(curve: &[(u64, f64)], us: u64) -> f64 {
 }
 
 impl Comparison {
+    /// False: of each operation there are too few.
+    pub fn is_judged(&self) -> bool {
+        self.lines.iter().any(|line| line.is_judged)
+    }
+
     /// For people: green is within the tolerance, red is not, grey is not judged.
     pub fn text(&self) -> String {
         let mut table = tables::begun([
@@ -254,13 +266,17 @@ impl Comparison {
             "\nShares in percentage points, latencies in percent of what was measured; after ±, by how much \
              another\nsample of as many requests could differ (95 %), which is no fault of the prediction. \
              Operations with fewer than\n{JUDGED_FROM} requests are not judged. {} of ±{} points and ±{} % beyond that.\n",
-            if self.is_within { "All others lie within the tolerance" } else { "NOT all others lie within the tolerance" },
+            match (self.is_judged(), self.lines.iter().all(|line| line.is_within)) {
+                (false, _) => "Here none is, by the tolerance",
+                (true, true) => "All others lie within the tolerance",
+                (true, false) => "NOT all others lie within the tolerance",
+            },
             self.tolerance.points,
             self.tolerance.percent,
         ));
         if !self.unmatched.is_empty() {
             text.push_str(&format!(
-                "Only one of the two has: {}. Was it the same traffic?\n",
+                "NOT the same traffic, as the two differ in their numbers of: {}.\n",
                 self.unmatched.join(", ")
             ));
         }
@@ -286,7 +302,12 @@ impl Comparison {
         let both = line.percent.iter().zip(line.sampling_percent);
         let percent = both.map(|(error, doubt)| {
             let most = self.tolerance.percent + doubt;
-            Cell::new(format!("{error:+.1} ±{doubt:.0}")).fg(colour(*error, most))
+            let text = match line.is_judged {
+                true => format!("{error:+.1} ±{doubt:.0}"),
+                // Of few requests the doubt itself is one.
+                false => format!("{error:+.1}"),
+            };
+            Cell::new(text).fg(colour(*error, most))
         });
         [
             Cell::new(&line.operation),
@@ -408,6 +429,11 @@ mod tests {
         let comparison = compare(&predicted, &measured, TOLERANCE);
         assert_eq!(comparison.unmatched, ["session lookup", "products"]);
         assert!(!comparison.is_within);
+        let more = report(&[(Operation::Session, 1_200, 0, 1)])?;
+        let fewer = report(&[(Operation::Session, 1_100, 0, 1)])?;
+        let comparison = compare(&more, &fewer, TOLERANCE);
+        assert_eq!(comparison.unmatched, ["session lookup (1200 and 1100)"]);
+        assert!(comparison.text().contains("NOT the same traffic"));
         Ok(())
     }
 }

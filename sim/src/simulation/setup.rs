@@ -50,7 +50,7 @@ pub enum Level {
     /// The edge itself, down to the bytes on its connections
     #[default]
     Full,
-    /// The same policies without bytes: some twenty times as fast
+    /// The same policies without bytes: ten to twenty times as fast
     Fast,
 }
 

@@ -140,6 +140,11 @@ impl Traffic {
         last_ms - first_ms
     }
 
+    /// Whether it says when requests come, as a trace of keys need not.
+    pub fn has_times(&self) -> bool {
+        self.duration_ms() > 0 || self.requests.len() == 1
+    }
+
     /// The same at another pace: `speed` times as fast.
     pub fn at_speed(&mut self, speed: f64) {
         let first_ms = self.requests.first().map_or(0, |first| first.time_ms);
