@@ -1,6 +1,8 @@
 //! Counts what came back, by operation: who answered, how it went, how long it
 //! took. Knows statuses and tiers; does not judge.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 
@@ -15,6 +17,15 @@ pub fn is_error(status: Option<u16>) -> bool {
     !matches!(status, Some(200..=299 | 304 | NOT_FOUND))
 }
 
+/// Why the edge says so.
+fn meaning(status: u16) -> &'static str {
+    match status {
+        503 => " (a store is not there, or has too much to do)",
+        504 => " (a store is too slow, or too far away)",
+        _ => "",
+    }
+}
+
 /// Counts of one operation.
 #[derive(Debug, Clone)]
 pub struct Tally {
@@ -26,6 +37,8 @@ pub struct Tally {
     pub errors: u64,
     /// A 404: an answer, but not what a filled store should give.
     pub absent: u64,
+    /// The errors by status; None: no answer at all.
+    failures: BTreeMap<Option<u16>, u64>,
     pub latency_us: Histogram<u64>,
 }
 
@@ -40,6 +53,7 @@ impl Tally {
             l3: 0,
             errors: 0,
             absent: 0,
+            failures: BTreeMap::new(),
             latency_us: Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)?,
         })
     }
@@ -53,6 +67,9 @@ impl Tally {
         self.l3 += other.l3;
         self.errors += other.errors;
         self.absent += other.absent;
+        for (status, count) in &other.failures {
+            *self.failures.entry(*status).or_default() += count;
+        }
         self.latency_us.add(&other.latency_us)?;
         Ok(())
     }
@@ -73,6 +90,7 @@ impl Tally {
     ) -> Option<Tier> {
         if is_error(status) {
             self.errors += 1;
+            *self.failures.entry(status).or_default() += 1;
             return None;
         }
         if status == Some(NOT_FOUND) && operation != Operation::Floor {
@@ -141,6 +159,24 @@ impl Tallies {
         Ok(())
     }
 
+    /// How requests failed, in a sentence; None: none did.
+    pub fn failures(&self) -> Option<String> {
+        let mut failures = BTreeMap::new();
+        for (_, tally) in self.iter() {
+            for (status, count) in &tally.failures {
+                *failures.entry(*status).or_insert(0) += count;
+            }
+        }
+        let said: Vec<String> = failures
+            .iter()
+            .map(|(status, count): (&Option<u16>, &u64)| match status {
+                Some(status) => format!("{count} with status {status}{}", meaning(*status)),
+                None => format!("{count} without an answer"),
+            })
+            .collect();
+        (!said.is_empty()).then(|| format!("Requests failed: {}.", said.join(", ")))
+    }
+
     /// Over all requests; a flow is none, its requests are.
     pub fn sum(&self, count: fn(&Tally) -> u64) -> u64 {
         self.iter()
@@ -186,6 +222,14 @@ mod tests {
         tally.count(Operation::Session, Some(503), None);
         tally.count(Operation::Floor, Some(404), None);
         assert_eq!((tally.errors, tally.absent), (2, 0));
+        let mut tallies = Tallies::default();
+        assert_eq!(tallies.failures(), None);
+        tallies.of(Operation::Session)?.add(&tally)?;
+        let said = tallies.failures().unwrap_or_default();
+        assert!(
+            said.contains("1 without an answer, 1 with status 503 (a store"),
+            "{said}"
+        );
         Ok(())
     }
 }

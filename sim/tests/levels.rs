@@ -140,7 +140,7 @@ fn an_l1_in_the_simulation_hits_as_often_as_the_bare_cache() -> Result<()> {
             Arguments {
                 level: Level::Fast,
                 l1: Some(policy),
-                l1_entries: Some(300),
+                l1_entries: (policy != Policy::Unbounded).then_some(300),
                 ..Arguments::default()
             },
             model.clone(),

@@ -12,14 +12,16 @@ use anyhow::{Context, Result};
 use proptest::prelude::*;
 use roxmltree::{Document, Node};
 use sim::report::{
-    Bound, Bucket, Latency, Limit, Report, Row, Staleness, StoreLoad, Timeline, WhatIf, page,
+    Bound, Bucket, Latency, Limit, PlaceRow, Report, Row, Staleness, StoreLoad, Timeline, WhatIf,
+    page,
 };
 
 #[path = "../examples/report/evening.rs"]
 mod evening;
 
-const SECTIONS: [&str; 10] = [
+const SECTIONS: [&str; 11] = [
     "targets",
+    "places",
     "latency",
     "tiers",
     "load",
@@ -395,11 +397,33 @@ fn limit() -> impl Strategy<Value = Limit> {
     })
 }
 
+fn place() -> impl Strategy<Value = PlaceRow> {
+    let voice_p95_us = prop::option::of(any::<u64>());
+    (name(), any::<[u64; 8]>(), voice_p95_us).prop_map(|(place, numbers, voice_p95_us)| {
+        let [requests, l1, l2, l3, errors, p50_us, p95_us, p99_us] = numbers;
+        PlaceRow {
+            place,
+            requests,
+            l1,
+            l2,
+            l3,
+            errors,
+            p50_us,
+            p95_us,
+            p99_us,
+            voice_p95_us,
+        }
+    })
+}
+
 fn report() -> impl Strategy<Value = Report> {
     let some = 0..4;
     (
         prop::collection::vec((name(), name()), some.clone()),
-        prop::collection::vec(row(), some.clone()),
+        (
+            prop::collection::vec(row(), some.clone()),
+            prop::collection::vec(place(), some.clone()),
+        ),
         timeline(),
         prop::collection::vec(store(), some.clone()),
         stale(),
@@ -412,10 +436,21 @@ fn report() -> impl Strategy<Value = Report> {
         prop::collection::vec(name(), some),
     )
         .prop_map(
-            |(conditions, rows, timeline, stores, staleness, bounds, limits, what_if, notes)| {
+            |(
+                conditions,
+                (rows, places),
+                timeline,
+                stores,
+                staleness,
+                bounds,
+                limits,
+                what_if,
+                notes,
+            )| {
                 Report {
                     conditions,
                     rows,
+                    places,
                     timeline,
                     stores,
                     staleness,

@@ -7,7 +7,9 @@ use anyhow::Result;
 use hdrhistogram::Histogram;
 use sim::dice::Dice;
 use sim::operation::{Effect, Operation};
-use sim::report::{Bound, Bucket, Limit, Report, Row, Staleness, StoreLoad, Timeline, WhatIf};
+use sim::report::{
+    Bound, Bucket, Limit, PlaceRow, Report, Row, Staleness, StoreLoad, Timeline, WhatIf,
+};
 use sim::tally::Tallies;
 
 const BUCKETS: u32 = 120;
@@ -39,6 +41,10 @@ pub fn report() -> Result<Report> {
             ("faults", "Valkey cut off for a minute after 41 min"),
         ]),
         rows,
+        places: ["FRA", "LHR", "SIN"]
+            .map(|place| PlaceRow::of(place, &tallies))
+            .into_iter()
+            .collect::<Result<_>>()?,
         timeline,
         stores,
         staleness: staleness(&mut dice)?,

@@ -104,11 +104,9 @@ pub fn report(counts: &Counts, keeping: &Keeping, mut conditions: Vec<(String, S
                 .to_owned(),
         );
     }
-    let errors = counts.tallies.sum(|tally| tally.errors);
     if let Some(first) = &counts.first_error {
-        notes.push(format!(
-            "{errors} of the requests failed; the first: {first}"
-        ));
+        notes.extend(counts.tallies.failures());
+        notes.push(format!("The first of them: {first}"));
     }
     Report {
         conditions,

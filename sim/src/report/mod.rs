@@ -31,6 +31,9 @@ pub struct Report {
     /// What was replayed and on what, in words: name and value.
     pub conditions: Vec<(String, String)>,
     pub rows: Vec<Row>,
+    /// Where there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<PlaceRow>,
     pub timeline: Timeline,
     pub stores: Vec<StoreLoad>,
     pub staleness: Staleness,
@@ -62,6 +65,22 @@ pub struct Row {
     pub target_ms: Option<u32>,
     /// At each of [`QUANTILES`]; empty without a target or a request.
     pub is_met: Vec<bool>,
+}
+
+/// All requests of one place.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PlaceRow {
+    pub place: String,
+    pub requests: u64,
+    pub l1: u64,
+    pub l2: u64,
+    pub l3: u64,
+    pub errors: u64,
+    pub p50_us: u64,
+    pub p95_us: u64,
+    pub p99_us: u64,
+    /// Of whole voice queries; None: there were none.
+    pub voice_p95_us: Option<u64>,
 }
 
 /// How long answers took, in µs.
@@ -197,6 +216,42 @@ impl Report {
     }
 }
 
+impl PlaceRow {
+    /// # Errors
+    /// Those of [`Tally::new`].
+    pub fn of(place: &str, tallies: &Tallies) -> Result<Self> {
+        let mut all = Tally::new()?;
+        for (operation, tally) in tallies.iter() {
+            if operation != Operation::VoiceQuery {
+                all.add(tally)?;
+            }
+        }
+        let [p50_us, p95_us, p99_us] = quantiles_us(&all.latency_us);
+        let voice = tallies.get(Operation::VoiceQuery);
+        Ok(Self {
+            place: place.to_owned(),
+            requests: all.requests,
+            l1: all.l1,
+            l2: all.l2,
+            l3: all.l3,
+            errors: all.errors,
+            p50_us,
+            p95_us,
+            p99_us,
+            voice_p95_us: voice.map(|voice| voice.latency_us.value_at_quantile(0.95)),
+        })
+    }
+
+    /// Answers of which the tier is known.
+    pub fn known(&self) -> u64 {
+        self.l1.saturating_add(self.l2).saturating_add(self.l3)
+    }
+}
+
+fn quantiles_us(us: &Histogram<u64>) -> [u64; 3] {
+    QUANTILES.map(|quantile| us.value_at_quantile(quantile))
+}
+
 /// Whoever wrote it, none of its texts steers a terminal.
 fn make_harmless(report: &mut Value) {
     match report {
@@ -258,7 +313,7 @@ impl Row {
 
 impl Latency {
     pub fn of(us: &Histogram<u64>) -> Self {
-        let [p50_us, p95_us, p99_us] = QUANTILES.map(|quantile| us.value_at_quantile(quantile));
+        let [p50_us, p95_us, p99_us] = quantiles_us(us);
         Self {
             p50_us,
             p95_us,

@@ -7,12 +7,25 @@ use std::fmt::{self, Write as _};
 use comfy_table::{Cell, CellAlignment, Color};
 
 use super::figures::{NONE, amount, count, milliseconds, share};
-use super::{Latency, Report, Row, Staleness, WhatIf};
+use super::{Latency, PlaceRow, Report, Row, Staleness, WhatIf};
 use crate::load::closed::Outcome;
 use crate::operation::Operation;
 use crate::tables;
 
 const BEFORE_ERRORS: [&str; 5] = ["operation", "requests", "L1 %", "L2 %", "L3 %"];
+/// Of a table of places, here and on the page.
+pub const PLACES: [&str; 10] = [
+    "place",
+    "requests",
+    "L1 %",
+    "L2 %",
+    "L3 %",
+    "errors",
+    "p50 ms",
+    "p95 ms",
+    "p99 ms",
+    "voice p95 ms",
+];
 const AFTER_ERRORS: [&str; 5] = ["p50 ms", "p95 ms", "p99 ms", "target", "at p95"];
 /// Spaces on the left and right of a cell; two between columns fit 100 characters.
 const PADDING: (u16, u16) = (0, 2);
@@ -82,6 +95,9 @@ fn cells(row: &Row, with_errors: bool) -> Vec<Cell> {
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "{}\n", table(&self.rows))?;
+        if !self.places.is_empty() {
+            writeln!(formatter, "{}\n", places(&self.places))?;
+        }
         for store in &self.stores {
             writeln!(
                 formatter,
@@ -151,6 +167,34 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
+}
+
+/// All requests of each place.
+fn places(rows: &[PlaceRow]) -> String {
+    let mut table = tables::begun(PLACES);
+    for row in rows {
+        let known = row.known();
+        let voice = row.voice_p95_us;
+        table.add_row([
+            row.place.clone(),
+            count(row.requests),
+            share(row.l1, known),
+            share(row.l2, known),
+            share(row.l3, known),
+            count(row.errors),
+            milliseconds(row.p50_us),
+            milliseconds(row.p95_us),
+            milliseconds(row.p99_us),
+            voice.map_or_else(|| NONE.to_owned(), milliseconds),
+        ]);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding(PADDING);
+        if column.index > 0 {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt()
 }
 
 /// The same traffic under other settings.

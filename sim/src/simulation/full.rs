@@ -267,9 +267,11 @@ impl Replay {
             waited_us += self.now_us() - done_us;
             has_failed |= is_error(self.send(request).await);
         }
-        if self.visits.get(visit).is_some_and(|visit| visit.is_flow) {
+        let first = self.requests_of(visit).next();
+        if let Some(first) = first.filter(|first| first.flow != 0) {
+            let (place, _) = self.slot(first);
             let took_us = self.now_us() - began_us - waited_us;
-            self.note(|observed| observed.flow(took_us, has_failed));
+            self.note(|observed| observed.flow(place, took_us, has_failed));
         }
     }
 
@@ -349,6 +351,7 @@ impl Replay {
         let is_read = request.operation.effect() == Effect::Read;
         let seen = shown(&response.body).filter(|_| is_read && is_good);
         let answer = Answer {
+            place: self.slot(request).0,
             sent_us,
             done_us,
             status: Some(response.status),
@@ -385,9 +388,13 @@ impl Replay {
         }
     }
 
+    fn slot(&self, request: &Request) -> Slot {
+        routing::slot(&self.setup.model, &self.traffic, request)
+    }
+
     /// The isolate that a request comes to; true: it begins with it.
     fn node_of(&self, request: &Request) -> (Rc<Node>, bool) {
-        let slot = routing::slot(&self.setup.model, &self.traffic, request);
+        let slot = self.slot(request);
         let isolates = &self.setup.model.isolates;
         let now_ms = self.world.now_ms();
         let mut nodes = self.nodes.borrow_mut();

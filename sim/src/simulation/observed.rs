@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 
 use super::bounds::Reads;
@@ -14,7 +14,7 @@ use crate::cache_status::Tier;
 use crate::model::Model;
 use crate::operation::Effect;
 use crate::platform::Needs;
-use crate::report::{Bucket, Connections, Report, Row, Staleness, StoreLoad, Timeline};
+use crate::report::{Bucket, Connections, PlaceRow, Report, Row, Staleness, StoreLoad, Timeline};
 use crate::tally::Tallies;
 use crate::traffic::{Request, Traffic};
 
@@ -31,6 +31,8 @@ const STALE_MS_MAX: u64 = 7 * DAY_S * 1000;
 
 /// One answer.
 pub struct Answer {
+    /// Where it was given: the place's number in the model.
+    pub place: usize,
     pub sent_us: u64,
     pub done_us: u64,
     /// None: there was none.
@@ -43,7 +45,8 @@ pub struct Answer {
 
 /// Everything that was counted so far. Times are in µs since the first request.
 pub struct Observed {
-    tallies: Tallies,
+    /// By place.
+    tallies: Vec<Tallies>,
     /// By the second.
     seconds: Vec<Bucket>,
     judged: u64,
@@ -60,7 +63,7 @@ impl Observed {
     /// The bounds of the histogram are wrong.
     pub fn new() -> Result<Self> {
         Ok(Self {
-            tallies: Tallies::default(),
+            tallies: Vec::new(),
             seconds: Vec::new(),
             judged: 0,
             behind_ms: Histogram::new_with_bounds(1, STALE_MS_MAX, 3)?,
@@ -68,6 +71,13 @@ impl Observed {
             needs: Needs::default(),
             births: 0,
         })
+    }
+
+    fn of_place(&mut self, place: usize) -> Result<&mut Tallies> {
+        if place >= self.tallies.len() {
+            self.tallies.resize_with(place + 1, Tallies::default);
+        }
+        self.tallies.get_mut(place).context("a place too many")
     }
 
     fn second(&mut self, at_us: u64) -> Option<&mut Bucket> {
@@ -81,7 +91,7 @@ impl Observed {
     /// # Errors
     /// A histogram cannot be made.
     pub fn answered(&mut self, request: &Request, answer: &Answer) -> Result<()> {
-        let tally = self.tallies.of(request.operation)?;
+        let tally = self.of_place(answer.place)?.of(request.operation)?;
         tally.time(answer.done_us.saturating_sub(answer.sent_us));
         let errors = tally.errors;
         let tier = tally.count(request.operation, answer.status, answer.tier);
@@ -111,8 +121,8 @@ impl Observed {
     ///
     /// # Errors
     /// A histogram cannot be made.
-    pub fn flow(&mut self, us: u64, has_failed: bool) -> Result<()> {
-        self.tallies.flow(us, has_failed)
+    pub fn flow(&mut self, place: usize, us: u64, has_failed: bool) -> Result<()> {
+        self.of_place(place)?.flow(us, has_failed)
     }
 
     /// So much more reached the stores at that time.
@@ -132,7 +142,11 @@ impl Observed {
         valkey: Connections,
         postgres: Connections,
     ) -> Result<Report> {
-        let rows = Row::all_of(&self.tallies);
+        let mut tallies = Tallies::default();
+        for of_place in &self.tallies {
+            tallies.add(of_place)?;
+        }
+        let rows = Row::all_of(&tallies);
         let l1: u64 = rows.iter().map(|row| row.l1).sum();
         let bounds = self.reads.bounds(&setup.settings, l1)?;
         let stores = vec![
@@ -148,11 +162,13 @@ impl Observed {
             ),
         ];
         let mut notes = notes(traffic, setup);
+        notes.extend(tallies.failures());
         if setup.level == Level::Fast {
             notes.extend(full_stores(&stores, &setup.model));
         }
         Ok(Report {
             conditions: conditions(traffic, setup, self.births),
+            places: places(&self.tallies, &setup.model)?,
             timeline: timeline(&self.seconds),
             stores,
             staleness: Staleness::of(self.judged, &self.behind_ms),
@@ -163,6 +179,17 @@ impl Observed {
             rows,
         })
     }
+}
+
+/// Those that had requests, where there are several.
+fn places(tallies: &[Tallies], model: &Model) -> Result<Vec<PlaceRow>> {
+    let mut rows = Vec::new();
+    for (tallies, place) in tallies.iter().zip(&model.places) {
+        if tallies.sum(|tally| tally.requests) > 0 {
+            rows.push(PlaceRow::of(&place.name, tallies)?);
+        }
+    }
+    Ok(if rows.len() > 1 { rows } else { Vec::new() })
 }
 
 fn store(

@@ -41,6 +41,7 @@ pub fn html(report: &Report) -> String {
                 }
                 main {
                     (section("targets", "Targets", &tables::targets(&report.rows)))
+                    (section("places", "Places", &tables::places(&report.places)))
                     (section("latency", "Latency", &charts::latencies(&report.rows)))
                     (section("tiers", "Who answered, over time", &charts::tiers(&report.timeline)))
                     (section("load", "Load on the stores", &load(report)))

@@ -6,7 +6,8 @@
 use maud::{Markup, html};
 
 use crate::report::figures::{NONE, amount, count, duration, milliseconds, percent, share, times};
-use crate::report::{Bound, Limit, Row, StoreLoad, WhatIf};
+use crate::report::table::PLACES;
+use crate::report::{Bound, Limit, PlaceRow, Row, StoreLoad, WhatIf};
 
 /// As on the terminal; a column for errors only when there are any.
 pub fn targets(rows: &[Row]) -> Option<Markup> {
@@ -72,6 +73,29 @@ fn verdict(verdict: Option<bool>) -> Markup {
         Some(false) => html! { td.word.missed { "missed" } },
         None => html! { td.word { (NONE) } },
     }
+}
+
+pub fn places(places: &[PlaceRow]) -> Option<Markup> {
+    (!places.is_empty()).then(|| {
+        html! {
+            (framed("places-title", &html! {
+                thead { tr { @for name in PLACES { th scope="col" { (name) } } } }
+                tbody {
+                    @for row in places {
+                        tr {
+                            th scope="row" { (row.place) }
+                            td { (count(row.requests)) }
+                            @for answers in [row.l1, row.l2, row.l3] { td { (share(answers, row.known())) } }
+                            td.missed[row.errors > 0] { (count(row.errors)) }
+                            @for us in [row.p50_us, row.p95_us, row.p99_us] { td { (milliseconds(us)) } }
+                            td { @if let Some(us) = row.voice_p95_us { (milliseconds(us)) } @else { (NONE) } }
+                        }
+                    }
+                }
+            }))
+            p.caption { "All requests of each place; at the right, whole voice queries." }
+        }
+    })
 }
 
 pub fn stores(stores: &[StoreLoad]) -> Option<Markup> {

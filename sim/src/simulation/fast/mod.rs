@@ -115,7 +115,8 @@ pub fn replay(traffic: &Arc<Traffic>, setup: &Setup, bar: &ProgressBar) -> Resul
                 has_failed,
             }));
         } else if traffic.requests[index as usize].flow != 0 {
-            walk.observed.flow(took_us, has_failed)?;
+            let place = walk.place(index as usize);
+            walk.observed.flow(place, took_us, has_failed)?;
         }
         count += 1;
         if count.is_multiple_of(TICK) {

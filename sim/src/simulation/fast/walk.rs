@@ -271,6 +271,7 @@ impl<'a> Walk<'a> {
             .turn
             .filter(|_| is_good && !is_list(request.operation.kind()));
         let answer = Answer {
+            place: self.place(index),
             sent_us: sent_us - START_US,
             done_us: outcome.done_us - START_US,
             status: Some(outcome.status),
@@ -465,6 +466,11 @@ impl<'a> Walk<'a> {
     }
 
     // ------------------------------------------------------------ below L1
+
+    /// Where a request is answered.
+    pub fn place(&self, index: usize) -> usize {
+        self.isolates[self.plan.steps[index].slot as usize].place
+    }
 
     fn way(&self, step: Step) -> Way {
         let place = self.isolates[step.slot as usize].place;
