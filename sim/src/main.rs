@@ -378,7 +378,13 @@ async fn run(command: Command) -> Result<ExitCode> {
             }
         }
         Command::Load { options, json } => {
-            let loaded = load::command::load(&options).await?;
+            let end = async {
+                // Without signals it goes on to its own end.
+                if interrupted().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            let loaded = load::command::load(&options, end).await?;
             print(&loaded, json.then(|| json!(loaded)))?;
             Ok(match loaded.is_good {
                 true => ExitCode::SUCCESS,

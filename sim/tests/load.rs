@@ -1,5 +1,6 @@
 //! Loads beside small servers that answer as slowly as they are told.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use indicatif::ProgressBar;
 use sim::dev;
 use sim::load::fill::{Needed, fill};
 use sim::load::open::{self, Counts, Plan};
-use sim::load::outcome::Keeping;
+use sim::load::outcome::{self, Keeping};
 use sim::load::schedule::{Arrivals, Limits, Pace};
 use sim::load::target::{Prepared, Target};
 use sim::load::{Edge, closed};
@@ -113,14 +114,43 @@ async fn fire(urls: &[String], traffic: Traffic, pace: Pace, connections: usize)
         targets.push(Target::open(url, connections).await?);
     }
     let limits = Limits::default();
-    open::run(Plan {
+    let plan = Plan {
         traffic,
         targets,
         pace,
         limits,
         bar: ProgressBar::hidden(),
-    })
-    .await
+    };
+    open::run(plan, pending()).await
+}
+
+#[tokio::test]
+async fn what_was_sent_until_somebody_ended_it_is_reported() -> Result<()> {
+    let slow = Slow::start(Duration::from_millis(1)).await?;
+    let plan = Plan {
+        traffic: reads(100_000, 4),
+        targets: vec![Target::open(&slow.url(), 8).await?],
+        pace: at(200.0),
+        limits: Limits::default(),
+        bar: ProgressBar::hidden(),
+    };
+    let five_answers = async {
+        while slow.answered() < 5 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let counts = open::run(plan, five_answers).await?;
+    assert!(counts.sent >= 5 && counts.sent + counts.left == 100_000);
+    assert_eq!(counts.tallies.sum(|tally| tally.requests), counts.sent);
+    let keeping = Keeping::of(&counts, Duration::from_millis(300));
+    let report = outcome::report(&counts, &keeping, Vec::new());
+    let said = format!("INTERRUPTED: {} of 100000", counts.sent);
+    assert!(
+        report.notes.iter().any(|note| note.starts_with(&said)),
+        "{:?}",
+        report.notes
+    );
+    Ok(())
 }
 
 fn sessions(counts: &Counts) -> Result<Row> {

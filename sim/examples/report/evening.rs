@@ -41,10 +41,7 @@ pub fn report() -> Result<Report> {
             ("faults", "Valkey cut off for a minute after 41 min"),
         ]),
         rows,
-        places: ["FRA", "LHR", "SIN"]
-            .map(|place| PlaceRow::of(place, &tallies))
-            .into_iter()
-            .collect::<Result<_>>()?,
+        places: places(&tallies),
         timeline,
         stores,
         staleness: staleness(&mut dice)?,
@@ -104,6 +101,14 @@ fn replay(dice: &mut Dice) -> Result<(Tallies, Timeline)> {
         buckets,
     };
     Ok((tallies, timeline))
+}
+
+/// Such that they show what a place is told of.
+fn places(tallies: &Tallies) -> Vec<PlaceRow> {
+    let of = |operation| tallies.get(operation);
+    let both = of(Operation::Products).zip(of(Operation::VoiceQuery));
+    let row = |place| both.map(|(all, voice)| PlaceRow::of(place, all, voice));
+    ["FRA", "LHR", "SIN"].into_iter().filter_map(row).collect()
 }
 
 fn request(dice: &mut Dice, number: u32, bucket: &mut Bucket, tallies: &mut Tallies) -> Result<()> {

@@ -5,6 +5,7 @@
 //! nobody asked for come from L3 and lie in L2 afterwards. Says so when another
 //! tier answers after all. Knows nothing of the stores themselves.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -171,7 +172,7 @@ impl Bench {
     async fn fire(&self, traffic: Traffic) -> Result<Counts> {
         let asks_l3 = traffic.requests.iter().any(|one| one.operation.has_l3());
         let part = if asks_l3 { L3_RATE_PART } else { 1.0 };
-        let counts = open::run(Plan {
+        let plan = Plan {
             traffic,
             targets: vec![Arc::clone(&self.target)],
             pace: Pace::Rate {
@@ -180,8 +181,8 @@ impl Bench {
             },
             limits: Limits::default(),
             bar: self.bar.clone(),
-        })
-        .await?;
+        };
+        let counts = open::run(plan, pending()).await?;
         let errors: u64 = counts.tallies.iter().map(|(_, tally)| tally.errors).sum();
         ensure!(
             errors == 0,

@@ -5,6 +5,7 @@
 //! is as late as it was for its user. Nothing is dropped: what finds no free
 //! connection waits for one. Knows the clock; judges nothing.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 use rustc_hash::FxHashMap;
+use tokio::select;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
@@ -53,15 +55,17 @@ pub struct Counts {
     pub timeline: Timeline,
     /// What went wrong first, in words.
     pub first_error: Option<String>,
-    /// Requests that were planned, and when the last of them was due.
-    pub planned: u64,
-    pub planned_duration: Duration,
+    /// Requests that were sent, and when the last of them was due.
+    pub sent: u64,
+    pub sent_duration: Duration,
+    /// More, that were not sent because somebody ended it.
+    pub left: u64,
     /// From the first moment until the last answer.
     pub elapsed: Duration,
 }
 
 impl Counts {
-    pub(super) fn new(planned: u64, planned_duration: Duration) -> Result<Self> {
+    pub(super) fn new(sent: u64, sent_duration: Duration) -> Result<Self> {
         Ok(Self {
             tallies: Tallies::default(),
             lag_us: Histogram::new_with_bounds(1, LAG_US_MAX, 3)?,
@@ -70,8 +74,9 @@ impl Counts {
                 buckets: Vec::new(),
             },
             first_error: None,
-            planned,
-            planned_duration,
+            sent,
+            sent_duration,
+            left: 0,
             elapsed: Duration::ZERO,
         })
     }
@@ -116,12 +121,12 @@ impl Counts {
     }
 }
 
-/// Sends it all, and waits for all answers.
+/// Sends it all, or until `end`, and waits for all answers.
 ///
 /// # Errors
 /// There is nothing to send, or a fault of ours; what goes wrong with an edge is
 /// counted.
-pub async fn run(plan: Plan) -> Result<Counts> {
+pub async fn run(plan: Plan, end: impl Future<Output = ()>) -> Result<Counts> {
     let Plan {
         traffic,
         targets,
@@ -131,12 +136,12 @@ pub async fn run(plan: Plan) -> Result<Counts> {
     } = plan;
     let visits = visits(&traffic.requests);
     let schedule = Schedule::new(&traffic.requests, &visits, pace, limits);
-    let (planned, planned_duration) = schedule.extent().context("there is too much to send")?;
+    let (planned, _) = schedule.extent().context("there is too much to send")?;
     ensure!(planned > 0, "within these limits there is nothing to send");
     let (prepared, calls) = prepare(&traffic)?;
     let start = Instant::now() + HEAD_START;
     let shared = Arc::new(Shared {
-        counts: Mutex::new(Counts::new(planned, planned_duration)?),
+        counts: Mutex::new(Counts::new(0, Duration::ZERO)?),
         bar,
         traffic,
         targets,
@@ -148,14 +153,26 @@ pub async fn run(plan: Plan) -> Result<Counts> {
     });
     let mut due = pace_out(schedule, start);
     let mut under_way = JoinSet::new();
-    let mut sent = 0;
-    while let Some(Due {
-        after,
-        visit,
-        requests,
-    }) = due.recv().await
-    {
+    let (mut sent, mut sent_duration, mut is_ended) = (0, Duration::ZERO, false);
+    let mut end = pin!(end);
+    loop {
+        let next = select! {
+            next = due.recv() => next,
+            () = &mut end => {
+                is_ended = true;
+                None
+            }
+        };
+        let Some(Due {
+            after,
+            visit,
+            requests,
+        }) = next
+        else {
+            break;
+        };
         sent += requests as u64;
+        sent_duration = after;
         let shared = Arc::clone(&shared);
         under_way.spawn(async move { shared.send(visit, start + after).await });
         while let Some(done) = under_way.try_join_next() {
@@ -166,7 +183,7 @@ pub async fn run(plan: Plan) -> Result<Counts> {
         done??;
     }
     ensure!(
-        sent == planned,
+        is_ended || sent == planned,
         "only {sent} of {planned} requests were sent: this is a fault of ours"
     );
     let shared = Arc::into_inner(shared).context("a request is still under way")?;
@@ -175,6 +192,8 @@ pub async fn run(plan: Plan) -> Result<Counts> {
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
     counts.elapsed = start.elapsed();
+    (counts.sent, counts.sent_duration) = (sent, sent_duration);
+    counts.left = planned - sent;
     Ok(counts)
 }
 

@@ -16,6 +16,9 @@ const ACHIEVED_PART_MIN: f64 = 0.95;
 /// …unless it ended so soon after the last was due: any load ends with answers.
 const END_MAX: Duration = Duration::from_secs(1);
 
+/// What a note may begin with that must not be overlooked.
+const WARNINGS: [&str; 2] = ["SATURATED", "INTERRUPTED"];
+
 /// How well a load was kept up.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Keeping {
@@ -34,9 +37,9 @@ impl Keeping {
     pub fn of(counts: &Counts, lag_max: Duration) -> Self {
         let per_s = |duration: Duration| {
             // One request is no rate; over no time at all least of all.
-            counts.planned as f64 / duration.as_secs_f64().max(0.001)
+            counts.sent as f64 / duration.as_secs_f64().max(0.001)
         };
-        let offered_per_s = per_s(counts.planned_duration);
+        let offered_per_s = per_s(counts.sent_duration);
         let achieved_per_s = per_s(counts.elapsed);
         let at = |quantile| counts.lag_us.value_at_quantile(quantile);
         Self {
@@ -47,7 +50,7 @@ impl Keeping {
             lag_max_us: counts.lag_us.max(),
             is_late: Duration::from_micros(at(0.99)) > lag_max,
             is_behind: achieved_per_s < ACHIEVED_PART_MIN * offered_per_s
-                && counts.elapsed > counts.planned_duration + END_MAX,
+                && counts.elapsed > counts.sent_duration + END_MAX,
         }
     }
 
@@ -88,6 +91,13 @@ impl Keeping {
 pub fn report(counts: &Counts, keeping: &Keeping, mut conditions: Vec<(String, String)>) -> Report {
     conditions.extend(keeping.conditions());
     let mut notes: Vec<String> = keeping.warning().into_iter().collect();
+    if counts.left > 0 {
+        let all = counts.sent + counts.left;
+        notes.push(format!(
+            "INTERRUPTED: {} of {all} requests were sent.",
+            counts.sent
+        ));
+    }
     notes.push(
         "A latency counts from the moment the request was due, not from when it was sent."
             .to_owned(),
@@ -130,9 +140,12 @@ pub fn text(report: &Report, keeping: &Keeping) -> String {
         requests_per_s(keeping.achieved_per_s),
     ));
     for note in &report.notes {
-        match note.strip_prefix("SATURATED") {
-            Some(rest) => {
-                text.push_str(&format!("{}{rest}\n", style("SATURATED").red().bold()));
+        let warning = WARNINGS
+            .iter()
+            .find_map(|word| Some((word, note.strip_prefix(word)?)));
+        match warning {
+            Some((word, rest)) => {
+                text.push_str(&format!("{}{rest}\n", style(word).red().bold()));
             }
             None => text.push_str(&format!("{note}\n")),
         }

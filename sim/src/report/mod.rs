@@ -217,18 +217,10 @@ impl Report {
 }
 
 impl PlaceRow {
-    /// # Errors
-    /// Those of [`Tally::new`].
-    pub fn of(place: &str, tallies: &Tallies) -> Result<Self> {
-        let mut all = Tally::new()?;
-        for (operation, tally) in tallies.iter() {
-            if operation != Operation::VoiceQuery {
-                all.add(tally)?;
-            }
-        }
+    pub fn of(place: &str, all: &Tally, voice_queries: &Tally) -> Self {
         let [p50_us, p95_us, p99_us] = quantiles_us(&all.latency_us);
-        let voice = tallies.get(Operation::VoiceQuery);
-        Ok(Self {
+        let voice = Some(voice_queries).filter(|voice| voice.requests > 0);
+        Self {
             place: place.to_owned(),
             requests: all.requests,
             l1: all.l1,
@@ -239,7 +231,7 @@ impl PlaceRow {
             p95_us,
             p99_us,
             voice_p95_us: voice.map(|voice| voice.latency_us.value_at_quantile(0.95)),
-        })
+        }
     }
 
     /// Answers of which the tier is known.

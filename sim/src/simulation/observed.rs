@@ -15,7 +15,7 @@ use crate::model::Model;
 use crate::operation::Effect;
 use crate::platform::Needs;
 use crate::report::{Bucket, Connections, PlaceRow, Report, Row, Staleness, StoreLoad, Timeline};
-use crate::tally::Tallies;
+use crate::tally::{Tallies, Tally};
 use crate::traffic::{Request, Traffic};
 
 /// Buckets of a timeline in a report: as many as a page can show.
@@ -45,8 +45,9 @@ pub struct Answer {
 
 /// Everything that was counted so far. Times are in µs since the first request.
 pub struct Observed {
+    tallies: Tallies,
     /// By place.
-    tallies: Vec<Tallies>,
+    places: Vec<OfPlace>,
     /// By the second.
     seconds: Vec<Bucket>,
     judged: u64,
@@ -58,12 +59,28 @@ pub struct Observed {
     pub births: u64,
 }
 
+/// What was counted at one place.
+struct OfPlace {
+    requests: Tally,
+    voice_queries: Tally,
+}
+
+impl OfPlace {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            requests: Tally::new()?,
+            voice_queries: Tally::new()?,
+        })
+    }
+}
+
 impl Observed {
     /// # Errors
     /// The bounds of the histogram are wrong.
     pub fn new() -> Result<Self> {
         Ok(Self {
-            tallies: Vec::new(),
+            tallies: Tallies::default(),
+            places: Vec::new(),
             seconds: Vec::new(),
             judged: 0,
             behind_ms: Histogram::new_with_bounds(1, STALE_MS_MAX, 3)?,
@@ -73,11 +90,11 @@ impl Observed {
         })
     }
 
-    fn of_place(&mut self, place: usize) -> Result<&mut Tallies> {
-        if place >= self.tallies.len() {
-            self.tallies.resize_with(place + 1, Tallies::default);
+    fn of_place(&mut self, place: usize) -> Result<&mut OfPlace> {
+        while self.places.len() <= place {
+            self.places.push(OfPlace::new()?);
         }
-        self.tallies.get_mut(place).context("a place too many")
+        self.places.get_mut(place).context("a place too many")
     }
 
     fn second(&mut self, at_us: u64) -> Option<&mut Bucket> {
@@ -91,8 +108,12 @@ impl Observed {
     /// # Errors
     /// A histogram cannot be made.
     pub fn answered(&mut self, request: &Request, answer: &Answer) -> Result<()> {
-        let tally = self.of_place(answer.place)?.of(request.operation)?;
-        tally.time(answer.done_us.saturating_sub(answer.sent_us));
+        let took_us = answer.done_us.saturating_sub(answer.sent_us);
+        let all = &mut self.of_place(answer.place)?.requests;
+        all.time(took_us);
+        all.count(request.operation, answer.status, answer.tier);
+        let tally = self.tallies.of(request.operation)?;
+        tally.time(took_us);
         let errors = tally.errors;
         let tier = tally.count(request.operation, answer.status, answer.tier);
         let errors = tally.errors - errors;
@@ -122,7 +143,8 @@ impl Observed {
     /// # Errors
     /// A histogram cannot be made.
     pub fn flow(&mut self, place: usize, us: u64, has_failed: bool) -> Result<()> {
-        self.of_place(place)?.flow(us, has_failed)
+        self.of_place(place)?.voice_queries.time(us);
+        self.tallies.flow(us, has_failed)
     }
 
     /// So much more reached the stores at that time.
@@ -142,11 +164,7 @@ impl Observed {
         valkey: Connections,
         postgres: Connections,
     ) -> Result<Report> {
-        let mut tallies = Tallies::default();
-        for of_place in &self.tallies {
-            tallies.add(of_place)?;
-        }
-        let rows = Row::all_of(&tallies);
+        let rows = Row::all_of(&self.tallies);
         let l1: u64 = rows.iter().map(|row| row.l1).sum();
         let bounds = self.reads.bounds(&setup.settings, l1)?;
         let stores = vec![
@@ -162,13 +180,13 @@ impl Observed {
             ),
         ];
         let mut notes = notes(traffic, setup);
-        notes.extend(tallies.failures());
+        notes.extend(self.tallies.failures());
         if setup.level == Level::Fast {
             notes.extend(full_stores(&stores, &setup.model));
         }
         Ok(Report {
             conditions: conditions(traffic, setup, self.births),
-            places: places(&self.tallies, &setup.model)?,
+            places: places(&self.places, &setup.model),
             timeline: timeline(&self.seconds),
             stores,
             staleness: Staleness::of(self.judged, &self.behind_ms),
@@ -182,14 +200,19 @@ impl Observed {
 }
 
 /// Those that had requests, where there are several.
-fn places(tallies: &[Tallies], model: &Model) -> Result<Vec<PlaceRow>> {
-    let mut rows = Vec::new();
-    for (tallies, place) in tallies.iter().zip(&model.places) {
-        if tallies.sum(|tally| tally.requests) > 0 {
-            rows.push(PlaceRow::of(&place.name, tallies)?);
-        }
+fn places(tallies: &[OfPlace], model: &Model) -> Vec<PlaceRow> {
+    let mut rows: Vec<PlaceRow> = tallies
+        .iter()
+        .zip(&model.places)
+        .filter(|(tallies, _)| tallies.requests.requests > 0)
+        .map(|(tallies, place)| {
+            PlaceRow::of(&place.name, &tallies.requests, &tallies.voice_queries)
+        })
+        .collect();
+    if rows.len() == 1 {
+        rows.clear();
     }
-    Ok(if rows.len() > 1 { rows } else { Vec::new() })
+    rows
 }
 
 fn store(
@@ -309,21 +332,24 @@ fn notes(traffic: &Traffic, setup: &Setup) -> Vec<String> {
 
 /// Which requests come from no place that the model has, so that theirs is chosen.
 fn placeless(traffic: &Traffic, model: &Model) -> Option<String> {
-    let unknown = |request: &&Request| {
-        let name = traffic.places.name(request.place);
-        !model.places.iter().any(|place| place.name == name)
-    };
-    let count = traffic.requests.iter().filter(unknown).count();
-    let names: BTreeSet<&str> = traffic
-        .requests
-        .iter()
-        .filter(unknown)
-        .map(|request| traffic.places.name(request.place))
-        .filter(|name| !name.is_empty())
+    let is_there = |name: &str| model.places.iter().any(|place| place.name == name);
+    let mut requests = vec![0_u64; traffic.places.len().max(1)];
+    for request in &traffic.requests {
+        if let Some(count) = requests.get_mut(request.place as usize) {
+            *count += 1;
+        }
+    }
+    let unknown: Vec<(&str, u64)> = (0..)
+        .map(|number| traffic.places.name(number))
+        .zip(requests)
+        .filter(|(name, count)| *count > 0 && !is_there(name))
         .collect();
+    let count: u64 = unknown.iter().map(|(_, count)| count).sum();
     if count == 0 {
         return None;
     }
+    let names = unknown.iter().map(|(name, _)| *name);
+    let names: BTreeSet<&str> = names.filter(|name| !name.is_empty()).collect();
     let spread = "their clients are spread over the model's by weight";
     if names.is_empty() {
         return Some(format!("{count} of the requests name no place: {spread}."));

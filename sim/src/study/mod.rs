@@ -4,6 +4,7 @@
 //! Knows traces and policies. Speeds are for people and never in the JSON, which
 //! is the same for any number of threads.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -12,11 +13,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use comfy_table::CellAlignment;
 use indicatif::{ProgressBar, ProgressStyle};
+use rustc_hash::FxBuildHasher;
 use serde_json::{Value, json};
 
 use crate::caches::Requests;
+use crate::operation::Effect;
 use crate::tables;
 use crate::trace::{self, Format, Oddities, Trace};
+use crate::traffic::{Thing, Traffic, ndjson};
 
 mod curve;
 mod policies;
@@ -74,7 +78,7 @@ impl fmt::Display for Size {
 /// Which trace to look at, and at which sizes.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Subject {
-    /// The recording; gzip, xz and zstd are undone
+    /// The recording, or traffic (.ndjson, .ndjson.zst); gzip, xz and zstd are undone
     pub trace: PathBuf,
     /// Its format, where the name does not tell it
     #[arg(long)]
@@ -92,7 +96,11 @@ impl Subject {
     fn open(&self) -> Result<Opened> {
         let waiting = ProgressBar::new_spinner().with_message("Reading the trace");
         waiting.enable_steady_tick(Duration::from_millis(100));
-        let Trace { requests, oddities } = trace::open(&self.trace, self.format)?;
+        let is_traffic = self.format.is_none() && ndjson::is_named(&self.trace);
+        let Trace { requests, oddities } = match is_traffic {
+            true => keys(ndjson::open(&self.trace)?),
+            false => trace::open(&self.trace, self.format)?,
+        };
         let all = Requests::of_trace(&requests)
             .with_context(|| format!("cannot study {}", self.trace.display()))?;
         waiting.finish_and_clear();
@@ -120,6 +128,31 @@ impl Subject {
             all,
             sizes,
         })
+    }
+}
+
+/// What traffic asks for, as a trace of keys: a key is a thing of one kind.
+fn keys(traffic: Traffic) -> Trace {
+    let mut things: HashMap<Thing, u64, FxBuildHasher> = HashMap::default();
+    let mut requests = Vec::with_capacity(traffic.requests.len());
+    for request in &traffic.requests {
+        let operation = match request.operation.effect() {
+            Effect::Read | Effect::Touch => trace::Operation::Read,
+            Effect::Write => trace::Operation::Write,
+            Effect::Delete => trace::Operation::Delete,
+            Effect::None => continue,
+        };
+        let next = things.len() as u64;
+        let key = *things.entry(request.thing()).or_insert(next);
+        requests.push(trace::Request {
+            size_bytes: request.size_bytes.max(1),
+            operation,
+            ..trace::Request::read(request.time_ms, key)
+        });
+    }
+    Trace {
+        requests,
+        oddities: traffic.oddities,
     }
 }
 
@@ -200,6 +233,20 @@ fn progress(steps: usize) -> ProgressBar {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_of_traffic_is_a_thing_of_one_kind() {
+        use crate::operation::Operation::{DeleteGeneric, Floor, Profile, Session, StoreSession};
+        let mut traffic = Traffic::default();
+        for operation in [Session, Profile, StoreSession, Floor, DeleteGeneric] {
+            traffic.push(crate::traffic::Request::new(0, operation, 0));
+        }
+        let trace = keys(traffic);
+        let keys: Vec<u64> = trace.requests.iter().map(|request| request.key).collect();
+        assert_eq!(keys, [0, 1, 0, 2]);
+        let last = trace.requests.last().map(|request| request.operation);
+        assert_eq!(last, Some(trace::Operation::Delete));
+    }
 
     #[test]
     fn a_size_is_a_number_or_a_share() {
