@@ -269,6 +269,22 @@ describe("a hostile server instead of PostgreSQL", { concurrency: true }, () => 
         await goesOn(0);
       });
 
+      test("a first save that another one overtakes is made again, once", async () => {
+        const columns = ["user_id", "email", "first_name", "last_name", "preferences", "body_measurements", "created_at", "updated_at"];
+        const saved = [
+          ...described(columns.map((name) => [name, name === "preferences" || name === "body_measurements" ? OID.jsonb : OID.text])),
+          dataRow(["hostile", "h@users.invalid", null, null, '{"a": 1}', "{}", "2026-01-01", "2026-01-01"]), SELECTED, READY,
+        ];
+        const taken = [sql("23505", "duplicate key value violates unique constraint"), READY];
+        for (const [turns, status] of [[[taken, saved], 200], [[taken, taken], 409]]) {
+          let turn = 0;
+          server.script = (peer) => answers(...turns[Math.min(turn++, turns.length - 1)])(peer);
+          const answer = await ask(edge, "/api/vultr/postgres/users/hostile/profile", { method: "POST", json: { preferences: { a: 1 } }, within_ms: WITHIN_MS });
+          assert.deepEqual([answer.status, turn], [status, 2], answer.text);
+        }
+        await goesOn(0);
+      });
+
       test("the health route says so too", async () => {
         for (const script of [() => {}, opens(noise), answers(sql("XX000", MARK), READY)]) {
           server.script = script;

@@ -456,7 +456,13 @@ async fn save_profile<H: Host>(
         sql: sql::SAVE_PROFILE,
         parameters: vec![Some(user), preferences, measurements, Some(email)],
     };
-    let stored = tiers.write_rows(vec![key], &statement).await?;
+    let save = || tiers.write_rows(vec![key.clone()], &statement);
+    let stored = match save().await {
+        // Of two first saves at the same moment one may be refused for the address, which
+        // both make, before it is seen that the user is there: now it is.
+        Err(Error::Conflict(sql::ADDRESS_TAKEN)) => save().await,
+        stored => stored,
+    }?;
     with_members(&stored, "\"success\":true")
 }
 

@@ -268,12 +268,15 @@ impl<H: Host> Drop for CancelOnDrop<H> {
     }
 }
 
+/// The only unique column that is no key is the address of a user.
+pub const ADDRESS_TAKEN: &str = "the user's synthetic address is taken";
+
 /// Who is at fault, by SQLSTATE class (PostgreSQL, appendix "Error Codes").
 fn judge(error: &ServerError) -> Error {
     let state = error.sqlstate.as_str();
     match state.get(..2) {
         _ if state == "23503" => Error::Conflict("unknown user or order"),
-        _ if state == "23505" => Error::Conflict("the user's synthetic address is taken"),
+        _ if state == "23505" => Error::Conflict(ADDRESS_TAKEN),
         _ if state == "57014" => Error::Store(Store::Postgres, Fault::Busy),
         _ if state == "54001" => Error::bad("the JSON nests too deep"),
         Some("22" | "23") => Error::bad("a value does not fit its column"),
