@@ -264,18 +264,9 @@ impl<H: Host> Tiers<H> {
         deadline_ms: u64,
     ) -> Result<Vec<Reply>, Error> {
         let settings = &self.isolate.settings;
-        let asked = valkey::ask(&self.host, settings, commands, deadline_ms);
-        let asked = pin!(async {
-            match asked.await {
-                Err(Error::Store(store, Fault::TimedOut))
-                    if deadline_ms < settings.valkey_deadline_ms =>
-                {
-                    Err(Error::Store(store, Fault::Busy))
-                }
-                outcome => outcome,
-            }
-        });
-        self.exchange(Store::Valkey, pass, asked).await
+        let is_short = deadline_ms < settings.valkey_deadline_ms;
+        let asked = pin!(valkey::ask(&self.host, settings, commands, deadline_ms));
+        self.exchange(Store::Valkey, pass, is_short, asked).await
     }
 
     /// A flight that a request for rows waits for. Where Valkey is too far away, or too
@@ -317,7 +308,8 @@ impl<H: Host> Tiers<H> {
         let asked = postgres::run(&self.host, &self.isolate, statement, self.left_ms());
         // Large, and most requests need no room for it.
         let mut asked = Box::pin(asked);
-        self.exchange(Store::Postgres, pass, asked.as_mut()).await
+        self.exchange(Store::Postgres, pass, false, asked.as_mut())
+            .await
     }
 
     /// Waits for room among the exchanges under way, as long as there is time.
@@ -353,14 +345,20 @@ impl<H: Host> Tiers<H> {
             .min(settings.postgres_deadline_ms / 3)
     }
 
+    /// `is_short`: it had less time than the store may take, and that it was too much for
+    /// that says nothing of the store.
     async fn exchange<T>(
         &self,
         store: Store,
         pass: Pass,
+        is_short: bool,
         work: Pin<&mut impl Future<Output = Result<T, Error>>>,
     ) -> Result<T, Error> {
         let began_ms = self.now_ms();
-        let outcome = work.await;
+        let mut outcome = work.await;
+        if is_short && matches!(outcome, Err(Error::Store(_, Fault::TimedOut))) {
+            outcome = Err(Error::Store(store, Fault::Busy));
+        }
         let now_ms = self.now_ms();
         let waited_ms = match store {
             Store::Valkey => &self.waited.valkey_ms,
@@ -375,8 +373,7 @@ impl<H: Host> Tiers<H> {
                     ));
                 }
             }
-            // A statement that waits for a lock, a short deadline, or a setting says
-            // nothing of the store.
+            // A statement that waits for a lock, or a setting, says nothing either.
             Err(Error::Store(_, Fault::Busy | Fault::Settings(_))) => {}
             _ => {
                 if pass.succeeded() {
