@@ -23,7 +23,7 @@ use futures_util::future::Either;
 use futures_util::task::AtomicWaker;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::oneshot;
-use worker::js_sys::JsString;
+use worker::js_sys::{JsString, Uint8Array};
 use worker::wasm_bindgen::{self, JsValue, prelude::wasm_bindgen};
 use worker::wasm_bindgen_futures::future_to_promise;
 use worker::{Context, Env, State, js_sys, web_sys, worker_sys};
@@ -31,16 +31,15 @@ use worker::{Context, Env, State, js_sys, web_sys, worker_sys};
 use crate::host::{Address, Body, Host, Tls};
 use crate::isolate::Isolate;
 use crate::limits::{CHANGES_WATCH_MS, REQUEST_BODY_BYTES_MAX};
-use crate::route::gateway::{self, ENVELOPE};
+use crate::route::gateway::{self, message};
 use crate::route::{self, Request, Response, changes};
 use crate::settings::Settings;
 use crate::transport::Kept;
 use stream::Stream;
 
-/// The headers that carry to a gateway what was asked for, as it came (the dot
-/// segments of a URL would be resolved once more), and [`Request::floor_ms`].
-const TARGET: &str = "Shepherd-Edge-Target";
-const FLOOR_MS: &str = "Shepherd-Edge-Floor-Ms";
+/// Up to here a message to a gateway and back is a string, which the platform carries
+/// for less; a longer one may not be larger for being one.
+const TEXT_BYTES_MAX: usize = 64 * 1024;
 
 thread_local! {
     static ISOLATE: OnceCell<Rc<Isolate>> = const { OnceCell::new() };
@@ -215,8 +214,8 @@ pub fn answer(
     match (&mut work).now_or_never() {
         Some(answer) => finished(answer.map(|answer| sent::send(&opening, number, answer))),
         None => future_to_promise(async move {
-            let answer = within(&defers, work).await;
-            Ok(finished(answer))
+            let answer = within(&defers, work).await.flatten();
+            Ok(finished(answer.map(written)))
         })
         .into(),
     }
@@ -311,15 +310,18 @@ impl Gateway {
         }
     }
 
+    /// A message of [`message::of_request`], and one of [`message::of_response`].
     #[must_use]
-    pub fn fetch(&self, request: web_sys::Request) -> js_sys::Promise {
+    pub fn ask(&self, asked: JsValue) -> js_sys::Promise {
         let (host, isolate) = (self.host.clone(), Rc::clone(&self.isolate));
-        let defers = self.host.clone();
-        let work = Box::pin(async move {
-            let request = carried(request).await?;
-            Ok(gateway::serve(host, isolate, request).await)
-        });
-        future_to_promise(async move { Ok(finished(within(&defers, work).await)) })
+        let (defers, asked) = (self.host.clone(), received(&asked));
+        future_to_promise(async move {
+            let request = message::request(&asked);
+            let request = request.ok_or("this is no message of the edge's")?;
+            let work = Box::pin(gateway::serve(host, isolate, request));
+            let answer = within(&defers, work).await?;
+            Ok(sendable(&message::of_response(&answer)))
+        })
     }
 }
 
@@ -327,16 +329,16 @@ impl Gateway {
 /// platform drops what a request awaits when its client goes away, and what is
 /// dropped there frees no memory, closes no connection and sends no
 /// invalidation. Deadlines end the work soon enough.
-async fn within(
+async fn within<T: 'static>(
     host: &Workers,
-    work: impl Future<Output = worker::Result<Response>> + Unpin + 'static,
-) -> worker::Result<web_sys::Response> {
+    work: impl Future<Output = T> + Unpin + 'static,
+) -> worker::Result<T> {
     let (sender, receiver) = oneshot::channel();
     host.defer(async move {
         // A client that is gone reads no answer.
-        let _ = sender.send(work.await.map(written));
+        let _ = sender.send(work.await);
     });
-    receiver.await.map_err(|error| error.to_string())?
+    Ok(receiver.await.map_err(|error| error.to_string())?)
 }
 
 fn written(answer: Response) -> web_sys::Response {
@@ -357,58 +359,26 @@ type Header = (&'static str, Cow<'static, str>);
 
 /// Hands a request on to a gateway.
 async fn relay(env: &Env, shard: u64, request: Request) -> worker::Result<Response> {
-    let target = format!("{}?{}", request.path, request.query);
-    let sent = [
-        (TARGET, Some(target)),
-        (FLOOR_MS, request.floor_ms.map(|ms| ms.to_string())),
-        ("Content-Type", request.content_type),
-        ("Idempotency-Key", request.idempotency_key),
-    ];
-    let sent = sent.into_iter();
-    let headers: Vec<Header> = sent
-        .filter_map(|(name, value)| Some((name, value?.into())))
-        .collect();
     let name = format!("gateway-{shard}");
-    let body = request.body.unwrap_or_default();
-    let relayed = js::relay(
-        env,
-        &name,
-        &request.method,
-        &lines(&headers),
-        ENVELOPE,
-        &body,
-    )
-    .await?;
-    Ok(Response {
-        status: relayed.status(),
-        headers: vec![(ENVELOPE, relayed.envelope().into())],
-        body: Bytes::from(relayed.body()),
-        ready: None,
-    })
+    let asked = sendable(&message::of_request(&request));
+    let answer = js::relay(env, &name, &asked).await?;
+    let answer = message::response(&received(&answer));
+    Ok(answer.ok_or("the gateway is of another version of the edge")?)
 }
 
-/// What [`relay`] hands on.
-async fn carried(request: web_sys::Request) -> worker::Result<Request> {
-    let opening = js::carried(&request, TARGET, FLOOR_MS);
-    let mut lines = opening.split('\n');
-    let method = lines.next().unwrap_or_default().to_owned();
-    let mut header = || lines.next()?.strip_prefix('=').map(str::to_owned);
-    let (path, query) = split(&header().unwrap_or_default());
-    let mut ours = Request {
-        method,
-        path,
-        query,
-        floor_ms: header().and_then(|text| text.parse().ok()),
-        content_type: header(),
-        idempotency_key: header(),
-        body: Some(Bytes::new()),
-        ..Request::default()
-    };
-    // Who handed it on has seen to its size.
-    if request.body().is_some() {
-        ours.body = Some(Bytes::from(js::whole(&request).await?.to_vec()));
+/// What goes to a gateway, or comes from one.
+fn sendable(message: &[u8]) -> JsValue {
+    match str::from_utf8(message) {
+        Ok(text) if text.len() <= TEXT_BYTES_MAX => JsValue::from_str(text),
+        _ => Uint8Array::from(message).into(),
     }
-    Ok(ours)
+}
+
+fn received(message: &JsValue) -> Bytes {
+    match message.as_string() {
+        Some(text) => Bytes::from(text),
+        None => Bytes::from(Uint8Array::new(message).to_vec()),
+    }
 }
 
 /// A request without its body.
@@ -510,21 +480,13 @@ mod js {
         // A name is hashed each time that its id is asked for.
         const ids = new Map();
 
-        export async function relay(env, name, method, lines, envelope, body) {
+        export async function relay(env, name, message) {
             const { GATEWAY, GATEWAY_LOCATION } = env;
             let id = ids.get(name);
             if (id === undefined) ids.set(name, (id = GATEWAY.idFromName(name)));
             // The operator says where it is to live.
             const options = GATEWAY_LOCATION ? { locationHint: GATEWAY_LOCATION } : {};
-            const gateway = GATEWAY.get(id, options);
-            const sent = body.length > 0 ? body.slice() : undefined;
-            const response = await gateway.fetch("http://gateway/", { method, headers: set(new Headers(), lines), body: sent });
-            const received = new Uint8Array(await response.arrayBuffer());
-            return { status: response.status, envelope: response.headers.get(envelope) ?? "", body: received };
-        }
-
-        export function carried(request, target, floor) {
-            return request.method + read(request, [target, floor, "content-type", "idempotency-key"]);
+            return GATEWAY.get(id, options).ask(message);
         }
 
         export function respond(status, lines, body) {
@@ -557,25 +519,9 @@ mod js {
         #[wasm_bindgen(catch)]
         pub async fn whole(request: &Request) -> Result<Uint8Array, JsValue>;
 
-        /// Asks the gateway of that name; headers as [`respond`] has them.
+        /// Asks the gateway of that name.
         #[wasm_bindgen(catch)]
-        pub async fn relay(
-            env: &Env,
-            name: &str,
-            method: &str,
-            lines: &str,
-            envelope: &str,
-            body: &[u8],
-        ) -> Result<Relayed, JsValue>;
-        pub type Relayed;
-        #[wasm_bindgen(method, getter)]
-        pub fn status(this: &Relayed) -> u16;
-        #[wasm_bindgen(method, getter)]
-        pub fn envelope(this: &Relayed) -> String;
-        #[wasm_bindgen(method, getter)]
-        pub fn body(this: &Relayed) -> Vec<u8>;
-        /// The method and the headers that [`relay`] sends, a line each, as [`opening`] has them.
-        pub fn carried(request: &Request, target: &str, floor: &str) -> String;
+        pub async fn relay(env: &Env, name: &str, message: &JsValue) -> Result<JsValue, JsValue>;
         /// Headers are lines too: a name, its value, and so on.
         pub fn respond(status: u16, lines: &str, body: &[u8]) -> Response;
         /// Makes what [`again`] answers 200 with, without headers; in the place of what

@@ -3,7 +3,8 @@
 //!
 //! A gateway is a place that outlives requests (on Workers a Durable Object)
 //! and keeps the connections to the stores. It runs the same routes and tiers,
-//! but for L1. Does not know how a host carries a request there.
+//! but for L1. Does not know how a host carries a message there; [`message`] says what
+//! one is.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::pin;
@@ -21,6 +22,8 @@ use crate::isolate::Isolate;
 use crate::limits::GATEWAY_WAY_MS;
 use crate::settings::Settings;
 use crate::tiers::{Found, Gateway, InL2, Reads, Relayed, Tier, Tiers};
+
+pub mod message;
 
 /// The one header of a gateway's answer: an [`Envelope`] as JSON.
 pub const ENVELOPE: &str = "Shepherd-Edge-Envelope";
