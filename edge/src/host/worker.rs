@@ -485,7 +485,7 @@ mod js {
             let id = ids.get(name);
             if (id === undefined) ids.set(name, (id = GATEWAY.idFromName(name)));
             // The operator says where it is to live.
-            const options = GATEWAY_LOCATION ? { locationHint: GATEWAY_LOCATION } : {};
+            const options = GATEWAY_LOCATION ? { locationHint: GATEWAY_LOCATION } : undefined;
             return GATEWAY.get(id, options).ask(message);
         }
 
