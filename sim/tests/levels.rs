@@ -184,6 +184,14 @@ fn outcomes(report: &Report) -> [f64; 4] {
     sums.map(|sum| sum as f64 * 100.0 / all as f64)
 }
 
+/// With which statuses requests failed, as is said.
+fn statuses(report: &Report) -> Vec<&str> {
+    let mut notes = report.notes.iter();
+    let said = notes.find(|note| note.starts_with("Requests failed"));
+    let parts = said.map_or("", String::as_str).split("status ").skip(1);
+    parts.map(|part| part.split(' ').next().unwrap()).collect()
+}
+
 /// Both levels with these faults; what of their outcomes and loads lies apart.
 fn apart(mode: Mode, faults: &[&str], model: &Model) -> Result<Vec<String>> {
     let faults: Vec<Fault> = faults
@@ -204,6 +212,13 @@ fn apart(mode: Mode, faults: &[&str], model: &Model) -> Result<Vec<String>> {
     let (one, other) = (outcomes(&full), outcomes(&fast));
     println!("{what}: L1, L2, L3, errors {one:.2?} and {other:.2?} %");
     let mut wrong = Vec::new();
+    if statuses(&full) != statuses(&fast) {
+        wrong.push(format!(
+            "{what}: {:?} and {:?}",
+            statuses(&full),
+            statuses(&fast)
+        ));
+    }
     if one
         .iter()
         .zip(other)

@@ -32,6 +32,8 @@ use crate::traffic::{Request, Traffic, call};
 
 mod stores;
 
+use stores::UNAVAILABLE;
+
 const LOOK_US: (u64, u64) = (LOOK_MS.0 * 1000, LOOK_MS.1 * 1000);
 const LEASE_WAIT_US: (u64, u64) = (LEASE_WAIT_MS.0 * 1000, LEASE_WAIT_MS.1 * 1000);
 /// Of a value whose size is not recorded; see [`call::content`].
@@ -76,8 +78,8 @@ struct Flight {
 #[derive(Clone, Copy)]
 struct Loaded {
     done_us: u64,
-    /// None: it failed.
-    tier: Option<Tier>,
+    /// Or the status with which it failed.
+    tier: Result<Tier, u16>,
     /// It answers only because the truth cannot be asked, and is not kept.
     is_stale: bool,
     kept: Kept,
@@ -390,7 +392,7 @@ impl<'a> Walk<'a> {
             && loaded.done_us <= now_us
         {
             held.flight = None;
-            if !is_overtaken && loaded.tier.is_some() && !loaded.is_stale {
+            if !is_overtaken && loaded.tier.is_ok() && !loaded.is_stale {
                 held.copy = Some(loaded.kept);
             }
         }
@@ -407,7 +409,7 @@ impl<'a> Walk<'a> {
                 self.lead(step, kind, bytes, now_us);
             }
             let work_us = self.work(step, &self.setup.model.edge.l1_us);
-            return self.found(Some(Tier::L1), copy.version, now_us + work_us);
+            return self.found(Ok(Tier::L1), copy.version, now_us + work_us);
         }
         // Another's load, and when one sees that it has ended.
         let (loaded, seen_us) = match flight {
@@ -420,25 +422,25 @@ impl<'a> Walk<'a> {
         let edge = &self.setup.model.edge;
         let (tier, version, times) = match (loaded.tier, copy) {
             // The truth cannot be asked.
-            (None, Some(copy)) if seen_us / 1000 < copy.stale_until_ms => {
-                (Some(Tier::L1), copy.version, &edge.l1_us)
+            (Err(_), Some(copy)) if seen_us / 1000 < copy.stale_until_ms => {
+                (Ok(Tier::L1), copy.version, &edge.l1_us)
             }
-            (Some(Tier::L3), _) => (loaded.tier, loaded.kept.version, &edge.l3_us),
-            (Some(_), _) => (loaded.tier, loaded.kept.version, &edge.l2_us),
-            (None, _) => (None, loaded.kept.version, &edge.none_us),
+            (Ok(Tier::L3), _) => (loaded.tier, loaded.kept.version, &edge.l3_us),
+            (Ok(_), _) => (loaded.tier, loaded.kept.version, &edge.l2_us),
+            (Err(_), _) => (loaded.tier, loaded.kept.version, &edge.none_us),
         };
         let work_us = times.draw(&mut self.dice);
         self.found(tier, version, seen_us + work_us)
     }
 
-    fn found(&self, tier: Option<Tier>, version: Version, done_us: u64) -> Outcome {
+    fn found(&self, tier: Result<Tier, u16>, version: Version, done_us: u64) -> Outcome {
         Outcome {
             done_us,
-            tier,
+            tier: tier.ok(),
             status: match tier {
-                None => 504,
-                Some(_) if version.is_there => 200,
-                Some(_) => 404,
+                Err(status) => status,
+                Ok(_) if version.is_there => 200,
+                Ok(_) => 404,
             },
             turn: Some(version.turn),
         }
@@ -453,7 +455,7 @@ impl<'a> Walk<'a> {
             loaded,
             is_overtaken: false,
         });
-        if held.weight_bytes == 0 && loaded.tier.is_some() {
+        if held.weight_bytes == 0 && loaded.tier.is_ok() {
             let bytes = if loaded.kept.version.is_there {
                 bytes
             } else {
@@ -565,7 +567,7 @@ impl<'a> Walk<'a> {
     fn load_value(&mut self, step: Step, kind: Kind, asker: Asker, now_us: u64) -> Loaded {
         let exchange = self.ask_valkey(asker, now_us, 2);
         let Some(arrived_us) = exchange.arrived_us.filter(|_| exchange.is_answered) else {
-            return self.failed(exchange.done_us);
+            return self.failed(exchange.done_us, exchange.status());
         };
         let version = self.stored[step.thing as usize].read(arrived_us);
         // By the isolate's clock, as it was told for how long it lives.
@@ -576,7 +578,7 @@ impl<'a> Walk<'a> {
         let kept = self.kept(kind, version, (now_us, now_us, gone_us));
         Loaded {
             done_us: exchange.done_us,
-            tier: Some(Tier::L2),
+            tier: Ok(Tier::L2),
             is_stale: false,
             kept,
             read_us: now_us,
@@ -621,7 +623,7 @@ impl<'a> Walk<'a> {
                     let kept = self.kept(kind, copy.version, times_us);
                     return Loaded {
                         done_us: exchange.done_us,
-                        tier: Some(Tier::L2),
+                        tier: Ok(Tier::L2),
                         is_stale: false,
                         kept,
                         read_us: times_us.0,
@@ -638,18 +640,18 @@ impl<'a> Walk<'a> {
         };
         match self.query(step, asker, replied_us) {
             // The truth cannot be asked.
-            Err(done_us) => {
+            Err((done_us, status)) => {
                 let old = old.map(|(version, times_us)| self.kept(kind, version, times_us));
                 match old {
                     Some(kept) if replied_us / 1000 < kept.stale_until_ms => Loaded {
                         done_us,
-                        tier: Some(Tier::L2),
+                        tier: Ok(Tier::L2),
                         is_stale: true,
                         kept,
                         read_us: replied_us,
                         mark_us: 0,
                     },
-                    _ => self.failed(done_us),
+                    _ => self.failed(done_us, status),
                 }
             }
             Ok((version, done_us)) => {
@@ -663,7 +665,7 @@ impl<'a> Walk<'a> {
                 let kept = self.kept(kind, version, (replied_us, replied_us, NEVER_US));
                 Loaded {
                     done_us,
-                    tier: Some(Tier::L3),
+                    tier: Ok(Tier::L3),
                     is_stale: false,
                     kept,
                     read_us: replied_us,
@@ -696,22 +698,30 @@ impl<'a> Walk<'a> {
     ///
     /// # Errors
     /// It does not say in time: when that is clear.
-    fn query(&mut self, step: Step, asker: Asker, now_us: u64) -> Result<(Version, u64), u64> {
-        let room = self.room_at_postgres(asker, now_us)?;
+    /// # Errors
+    /// When that is clear, and the status.
+    fn query(
+        &mut self,
+        step: Step,
+        asker: Asker,
+        now_us: u64,
+    ) -> Result<(Version, u64), (u64, u16)> {
+        let room = self.room_at_postgres(asker, now_us);
+        let room = room.map_err(|failed_us| (failed_us, UNAVAILABLE))?;
         let exchange = self.ask_postgres(asker, room);
         match exchange.arrived_us {
             Some(arrived_us) if exchange.is_answered => {
                 let version = self.stored[step.thing as usize].read(arrived_us);
                 Ok((version, exchange.done_us))
             }
-            _ => Err(exchange.done_us),
+            _ => Err((exchange.done_us, exchange.status())),
         }
     }
 
-    fn failed(&self, done_us: u64) -> Loaded {
+    fn failed(&self, done_us: u64, status: u16) -> Loaded {
         Loaded {
             done_us,
-            tier: None,
+            tier: Err(status),
             is_stale: false,
             kept: Kept {
                 refresh_at_ms: 0,
@@ -820,7 +830,7 @@ impl<'a> Walk<'a> {
     ) -> (u64, u16) {
         let exchange = self.ask_valkey(asker, now_us, 1);
         let Some(at_us) = exchange.arrived_us else {
-            return (exchange.done_us, 503);
+            return (exchange.done_us, exchange.status());
         };
         let ttl_s = self.setup.settings.policies.of(kind).ttl_s;
         let until_us = ttl_s.map_or(NEVER_US, |ttl_s| at_us + ttl_s * 1_000_000);
@@ -856,7 +866,7 @@ impl<'a> Walk<'a> {
         stored.write(version);
         match exchange.is_answered {
             true => (exchange.done_us, status),
-            false => (exchange.done_us, 504),
+            false => (exchange.done_us, exchange.status()),
         }
     }
 
@@ -864,7 +874,7 @@ impl<'a> Walk<'a> {
         // A write that is turned away makes no copy old.
         let mut room = match self.room_at_postgres(asker, now_us) {
             Ok(room) => room,
-            Err(failed_us) => return (failed_us, 503),
+            Err(failed_us) => return (failed_us, UNAVAILABLE),
         };
         let block = self.ask_for_copies(asker, room.from_us);
         room.from_us = block.done_us;
@@ -882,7 +892,7 @@ impl<'a> Walk<'a> {
             stored.invalidate(blocked_us, released_us.unwrap_or(blocked_us));
         }
         let Some(at_us) = exchange.arrived_us else {
-            return (exchange.done_us, 503);
+            return (exchange.done_us, exchange.status());
         };
         stored.write(Version {
             at_us,
@@ -891,7 +901,7 @@ impl<'a> Walk<'a> {
         });
         match exchange.is_answered {
             true => (exchange.done_us, 200),
-            false => (exchange.done_us, 504),
+            false => (exchange.done_us, exchange.status()),
         }
     }
 

@@ -20,7 +20,16 @@ pub(super) struct Exchange {
     is_late: bool,
 }
 
+/// A store is not there, or too slow (RFC 9110, sections 15.6.4 and 15.6.5).
+pub(super) const UNAVAILABLE: u16 = 503;
+const TOO_LATE: u16 = 504;
+
 impl Exchange {
+    /// Of an answer that it failed.
+    pub fn status(&self) -> u16 {
+        if self.is_late { TOO_LATE } else { UNAVAILABLE }
+    }
+
     fn failed(done_us: u64) -> Self {
         Self {
             arrived_us: None,
