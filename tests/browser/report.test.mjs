@@ -16,7 +16,7 @@ import { browser, missing } from "./chromium.mjs";
 
 const SIM = `${ROOT}target/debug/sim`;
 const SCREENSHOTS = `${ROOT}target/screenshots`;
-const SECTIONS = ["targets", "latency", "tiers", "load", "staleness", "bounds", "limits", "what-if", "conditions", "notes"];
+const SECTIONS = ["targets", "places", "latency", "tiers", "load", "staleness", "bounds", "limits", "what-if", "conditions", "notes"];
 const CONTRAST_LEAST = 4.5;
 
 const json = execFileSync(`${ROOT}target/debug/examples/report`, { encoding: "utf8" });
@@ -149,7 +149,7 @@ describe("the page of a report", { skip: missing }, () => {
 
   const TRACE = `${ROOT}tests/data/weblog-424-norobots-evening.slt.gz`;
   for (const [name, sections, ...words] of [
-    ["replay", ["targets", "latency", "tiers", "load"], "--fault", "valkey@10m+60s"],
+    ["replay", ["targets", "places", "latency", "tiers", "load"], "--fault", "valkey@10m+60s"],
     ["sweep", ["targets", "what-if"], "--set", "L1_MAX_AGE_MS=1000,5000", "--modes", "direct"],
   ]) {
     test(`of a ${name} of recorded traffic is whole, whatever its numbers are`, async () => {
