@@ -25,6 +25,8 @@ pub struct Isolate {
     /// To copies in Valkey, which have less time than it has.
     pub copies: Gate,
     pub postgres: Gate,
+    /// How long PostgreSQL took last, or had when it was too slow.
+    pub postgres_took_ms: Cell<u64>,
     pub remembered_keys: Rc<RememberedKeys>,
     pub metrics: Metrics,
     dice: Cell<u64>,
@@ -41,6 +43,7 @@ impl Isolate {
             valkey: gate(settings.valkey_deadline_ms),
             copies: gate(settings.valkey_deadline_ms),
             postgres: gate(settings.postgres_deadline_ms),
+            postgres_took_ms: Cell::default(),
             remembered_keys: Rc::default(),
             settings,
             metrics: Metrics::default(),

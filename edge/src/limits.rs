@@ -158,6 +158,9 @@ pub const KEPT_IDLE_MS_MAX: u64 = 30_000;
 /// How often the one that holds a lease is given time to fill, before another
 /// asks PostgreSQL as well.
 pub const LEASE_WAITS_MAX: u32 = 3;
+/// L2 may always take so long, before L3 is asked: where PostgreSQL is slow, there is all
+/// the more reason to ask L2.
+pub const COPY_MS_MIN: u64 = 100;
 /// An `Idempotency-Key`: room for a UUID, and for those who make keys of names.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// When an invalidation that L2 missed is sent again, in ms after the time

@@ -156,6 +156,7 @@ pub struct Stream(Rc<Connection>);
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        self.0.is_left.set(true);
         if let Some(capacity) = &mut *self.0.stores.capacity(self.0.to).borrow_mut() {
             capacity.open -= 1;
         }
@@ -179,6 +180,8 @@ struct Connection {
     done_us: Cell<u64>,
     arrived: RefCell<VecDeque<Bytes>>,
     end: Cell<Option<io::ErrorKind>>,
+    /// The client has closed it.
+    is_left: Cell<bool>,
     reader: RefCell<Option<Waker>>,
     /// No byte overtakes another of its direction.
     latest_us: [Cell<u64>; 2],
@@ -240,13 +243,19 @@ impl Connection {
     }
 
     /// The server does what the bytes ask for, when it gets to it. The edge sends
-    /// its first statement together with the log-in.
+    /// its first statement together with the log-in, and does not send it when it has
+    /// gone away before a log-in of several round trips is over.
     fn receive(self: &Rc<Self>, bytes: Bytes) {
+        let logs_in = !self.is_in();
         let Some(done_us) = self.done_with_all_us() else {
             return self.serve(&bytes);
         };
         let connection = Rc::clone(self);
-        self.world.at(done_us, move || connection.serve(&bytes));
+        self.world.at(done_us, move || {
+            if !(logs_in && connection.is_left.get()) {
+                connection.serve(&bytes);
+            }
+        });
     }
 
     /// When what comes now is done, in µs, and all that came before; None: at once.
@@ -540,6 +549,7 @@ impl Host for Place {
             done_us: Cell::default(),
             arrived: RefCell::default(),
             end: Cell::new(None),
+            is_left: Cell::default(),
             reader: RefCell::default(),
             latest_us: Default::default(),
             left: [Cell::new(u64::MAX), Cell::new(u64::MAX)],

@@ -308,8 +308,15 @@ impl<H: Host> Tiers<H> {
         let asked = postgres::run(&self.host, &self.isolate, statement, self.left_ms());
         // Large, and most requests need no room for it.
         let mut asked = Box::pin(asked);
-        self.exchange(Store::Postgres, pass, false, asked.as_mut())
-            .await
+        let began_ms = self.now_ms();
+        let outcome = self
+            .exchange(Store::Postgres, pass, false, asked.as_mut())
+            .await;
+        if matches!(outcome, Ok(_) | Err(Error::Store(_, Fault::TimedOut))) {
+            let took_ms = self.now_ms().saturating_sub(began_ms);
+            self.isolate.postgres_took_ms.set(took_ms);
+        }
+        outcome
     }
 
     /// Waits for room among the exchanges under way, as long as there is time.
@@ -340,9 +347,11 @@ impl<H: Host> Tiers<H> {
     /// How long L2 may take before L3 is asked, in ms.
     fn copy_deadline_ms(&self) -> u64 {
         let settings = &self.isolate.settings;
-        settings
-            .valkey_deadline_ms
-            .min(settings.postgres_deadline_ms / 3)
+        copy_deadline_ms(
+            settings.valkey_deadline_ms,
+            settings.postgres_deadline_ms,
+            self.isolate.postgres_took_ms.get(),
+        )
     }
 
     /// `is_short`: it had less time than the store may take, and that it was too much for
@@ -641,10 +650,46 @@ impl Looks {
     }
 }
 
+/// The same, of deadlines and of how long PostgreSQL took last: a third of its time,
+/// or less where it needs more of the rest.
+pub fn copy_deadline_ms(valkey_ms: u64, postgres_ms: u64, took_ms: u64) -> u64 {
+    // A quarter more, as no two take the same.
+    let needs_ms = took_ms.saturating_add(took_ms / 4);
+    let spare_ms = postgres_ms.saturating_sub(needs_ms);
+    valkey_ms
+        .min(postgres_ms / 3)
+        .min(spare_ms.max(limits::COPY_MS_MIN))
+}
+
 fn turned_away(store: Store, closed: Closed) -> Error {
     let fault = match closed {
         Closed::Broken => Fault::Broken,
         Closed::Full => Fault::Full,
     };
     Error::Store(store, fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l2_leaves_postgresql_the_time_that_it_takes() {
+        for (took_ms, expected_ms) in [
+            (0, 300),
+            (480, 300),
+            (600, 150),
+            // Slow or too far away: no reason not to ask a near L2.
+            (900, limits::COPY_MS_MIN),
+            (u64::MAX, limits::COPY_MS_MIN),
+        ] {
+            assert_eq!(
+                copy_deadline_ms(900, 900, took_ms),
+                expected_ms,
+                "{took_ms}"
+            );
+        }
+        assert_eq!(copy_deadline_ms(50, 900, 0), 50);
+        assert_eq!(copy_deadline_ms(900, 90, 0), 30);
+    }
 }

@@ -52,6 +52,8 @@ impl Outages {
 /// The ways of one isolate, or gateway, to both stores.
 pub(super) struct Gates {
     gates: [Gate; 3],
+    /// How long PostgreSQL took last, or had when it was too slow.
+    pub postgres_took_us: u64,
     /// Exchanges under way, the first to end first.
     endings: [BinaryHeap<Ending>; 3],
 }
@@ -70,6 +72,7 @@ impl Gates {
         let gate = || Gate::new(settings.breaker_failures, u64::MAX);
         Self {
             gates: [gate(), gate(), gate()],
+            postgres_took_us: 0,
             endings: Default::default(),
         }
     }

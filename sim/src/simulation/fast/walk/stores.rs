@@ -1,7 +1,7 @@
 //! Exchanges with the stores: what they cost, and whether they succeed.
 
-use edge::tiers::LOOK_MS;
 use edge::tiers::gate::{Closed, Pass};
+use edge::tiers::{LOOK_MS, copy_deadline_ms};
 
 use super::super::START_US;
 use super::super::counter::{KEPT_US, Link};
@@ -87,15 +87,17 @@ impl Walk<'_> {
         let Ok(pass) = self.gates(asker).enter(COPIES, now_us) else {
             return Exchange::failed(now_us);
         };
-        let short_us = self.setup.settings.postgres_deadline_ms / 3 * 1000;
-        let deadline_us = self.valkey_deadline_us();
-        let is_short = short_us < deadline_us;
+        let took_us = self.gates(asker).postgres_took_us;
+        let settings = &self.setup.settings;
+        let (valkey_ms, postgres_ms) = (settings.valkey_deadline_ms, settings.postgres_deadline_ms);
+        let for_ms = copy_deadline_ms(valkey_ms, postgres_ms, took_us / 1000);
+        let is_short = for_ms < valkey_ms;
         let exchange = self.fly(
             Errand {
                 store: VALKEY,
                 asker,
                 commands: 1,
-                deadline_us: now_us + short_us.min(deadline_us),
+                deadline_us: now_us + for_ms * 1000,
                 is_short,
             },
             now_us,
@@ -141,7 +143,12 @@ impl Walk<'_> {
 
     /// One statement.
     pub(super) fn ask_postgres(&mut self, asker: Asker, room: Room) -> Exchange {
-        self.exchange(self.statement(asker), room)
+        let from_us = room.from_us;
+        let exchange = self.exchange(self.statement(asker), room);
+        if exchange.is_answered || exchange.is_late {
+            self.gates(asker).postgres_took_us = exchange.done_us.saturating_sub(from_us);
+        }
+        exchange
     }
 
     fn statement(&self, asker: Asker) -> Errand {
