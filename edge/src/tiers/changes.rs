@@ -46,8 +46,7 @@ impl<H: Host> Tiers<H> {
         }
         let commands = self.commands(&changes, made_old);
         if !commands.is_empty() && !mutation::is(Mutation::ChangeIsNotTold) {
-            let deadline_ms = self.isolate.settings.valkey_deadline_ms;
-            let replies = self.ask(commands, deadline_ms).await?;
+            let replies = self.ask(commands).await?;
             let is_done = |reply: &&Reply| matches!(reply, Reply::Integer(_));
             if let Some(refusal) = replies.iter().find(|reply| !is_done(reply)) {
                 return Err(valkey::refused(refusal));

@@ -248,16 +248,20 @@ impl<H: Host> Tiers<H> {
 
     // ------------------------------------------------------------ the stores
 
-    async fn ask(&self, commands: Vec<Command>, deadline_ms: u64) -> Result<Vec<Reply>, Error> {
-        let pass = self
-            .isolate
-            .valkey
-            .enter(self.now_ms(), limits::VALKEY_AT_ONCE_MAX)
-            .map_err(|closed| turned_away(Store::Valkey, closed))?;
-        self.ask_with(pass, commands, deadline_ms).await
+    async fn ask(&self, commands: Vec<Command>) -> Result<Vec<Reply>, Error> {
+        let pass = way_to_valkey(&self.isolate.valkey, self.now_ms())?;
+        self.ask_with(pass, commands).await
     }
 
-    async fn ask_with(
+    fn ask_with(
+        &self,
+        pass: Pass,
+        commands: Vec<Command>,
+    ) -> impl Future<Output = Result<Vec<Reply>, Error>> {
+        self.ask_within(pass, commands, self.isolate.settings.valkey_deadline_ms)
+    }
+
+    async fn ask_within(
         &self,
         pass: Pass,
         commands: Vec<Command>,
@@ -273,12 +277,11 @@ impl<H: Host> Tiers<H> {
     /// slow, to answer in that time, it is not waited for in vain again and again; for
     /// what it is the truth of, it may be near enough.
     async fn ask_for_copies(&self, command: Command) -> Result<Vec<Reply>, Error> {
-        let copies = &self.isolate.copies;
-        let pass = copies
-            .enter(self.now_ms(), limits::VALKEY_AT_ONCE_MAX)
-            .map_err(|closed| turned_away(Store::Valkey, closed))?;
+        let now_ms = self.now_ms();
+        let pass = way_to_valkey(&self.isolate.copies, now_ms)?;
+        let to_valkey = way_to_valkey(&self.isolate.valkey, now_ms)?;
         let deadline_ms = self.copy_deadline_ms();
-        let outcome = self.ask(vec![command], deadline_ms).await;
+        let outcome = self.ask_within(to_valkey, vec![command], deadline_ms).await;
         match &outcome {
             Ok(_) => {
                 if pass.succeeded() {
@@ -308,15 +311,8 @@ impl<H: Host> Tiers<H> {
         let asked = postgres::run(&self.host, &self.isolate, statement, self.left_ms());
         // Large, and most requests need no room for it.
         let mut asked = Box::pin(asked);
-        let began_ms = self.now_ms();
-        let outcome = self
-            .exchange(Store::Postgres, pass, false, asked.as_mut())
-            .await;
-        if matches!(outcome, Ok(_) | Err(Error::Store(_, Fault::TimedOut))) {
-            let took_ms = self.now_ms().saturating_sub(began_ms);
-            self.isolate.postgres_took_ms.set(took_ms);
-        }
-        outcome
+        self.exchange(Store::Postgres, pass, false, asked.as_mut())
+            .await
     }
 
     /// Waits for room among the exchanges under way, as long as there is time.
@@ -373,7 +369,13 @@ impl<H: Host> Tiers<H> {
             Store::Valkey => &self.waited.valkey_ms,
             Store::Postgres => &self.waited.postgres_ms,
         };
-        Waited::add(waited_ms, now_ms.saturating_sub(began_ms));
+        let took_ms = now_ms.saturating_sub(began_ms);
+        Waited::add(waited_ms, took_ms);
+        if store == Store::Postgres
+            && matches!(outcome, Ok(_) | Err(Error::Store(_, Fault::TimedOut)))
+        {
+            self.isolate.postgres_took_ms.set(took_ms);
+        }
         match &outcome {
             Err(error) if error.is_outage() => {
                 if pass.failed(now_ms) {
@@ -411,9 +413,8 @@ impl<H: Host> Tiers<H> {
             }
             Store::Valkey => {
                 let ping = vec![Command::new("PING")];
-                let deadline_ms = self.isolate.settings.valkey_deadline_ms;
                 let pass = pass(&self.isolate.valkey);
-                match self.ask_with(pass, ping, deadline_ms).await?.first() {
+                match self.ask_with(pass, ping).await?.first() {
                     Some(Reply::Simple(_)) => {}
                     other => return Err(valkey::refused(other.unwrap_or(&Reply::Null))),
                 }
@@ -659,6 +660,13 @@ pub fn copy_deadline_ms(valkey_ms: u64, postgres_ms: u64, took_ms: u64) -> u64 {
     valkey_ms
         .min(postgres_ms / 3)
         .min(spare_ms.max(limits::COPY_MS_MIN))
+}
+
+/// # Errors
+/// This gate on the way there is closed.
+fn way_to_valkey(gate: &Gate, now_ms: u64) -> Result<Pass, Error> {
+    gate.enter(now_ms, limits::VALKEY_AT_ONCE_MAX)
+        .map_err(|closed| turned_away(Store::Valkey, closed))
 }
 
 fn turned_away(store: Store, closed: Closed) -> Error {

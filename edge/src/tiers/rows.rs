@@ -261,8 +261,7 @@ impl<H: Host> Tiers<H> {
         let body = body.unwrap_or_default();
         let (key, variant) = (query.key.as_str(), query.variant.as_str());
         let fill = valkey::fill_copy(key, variant, token, &body, keep_ms);
-        let deadline_ms = self.isolate.settings.valkey_deadline_ms;
-        match self.ask(vec![fill], deadline_ms).await {
+        match self.ask(vec![fill]).await {
             Ok(replies) if replies.first() == Some(&Reply::Integer(1)) => {
                 let mut flights = self.isolate.flights.borrow_mut();
                 if let Some(mark) = mark {
@@ -341,9 +340,7 @@ impl<H: Host> Tiers<H> {
         for pause_ms in INVALIDATION_PAUSES_MS {
             self.host.sleep(pause_ms).await;
             let pass = self.isolate.valkey.probe(self.now_ms());
-            let deadline_ms = self.isolate.settings.valkey_deadline_ms;
-            let told = self.ask_with(pass, vec![command.clone()], deadline_ms);
-            match told.await {
+            match self.ask_with(pass, vec![command.clone()]).await {
                 Ok(replies) if matches!(replies.first(), Some(Reply::Integer(_))) => return true,
                 Ok(replies) => {
                     self.complain(&valkey::refused(replies.first().unwrap_or(&Reply::Null)));

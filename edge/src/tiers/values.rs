@@ -98,7 +98,7 @@ impl<H: Host> Tiers<H> {
         }
         let ticket = self.ticket(key, "");
         let asked_at_ms = self.now_ms();
-        let mut replies = self.tell(read(key).into()).await?.into_iter();
+        let mut replies = self.ask(read(key).into()).await?.into_iter();
         self.got(key, ticket, replies.next(), replies.next(), asked_at_ms)
     }
 
@@ -141,18 +141,13 @@ impl<H: Host> Tiers<H> {
             return self.write_behind(gateway, &[key.to_owned()]).await;
         }
         let touch = valkey::touch(key, ttl_s, self.host.now_ms());
-        let replies = self.tell(vec![touch]).await;
+        let replies = self.ask(vec![touch]).await;
         self.forget(key);
         match replies?.first() {
             Some(Reply::Integer(count)) => Ok(*count > 0),
             Some(Reply::Error(error)) if error.code == "WRONGTYPE" => Ok(false),
             other => Err(valkey::refused(other.unwrap_or(&Reply::Null))),
         }
-    }
-
-    async fn tell(&self, commands: Vec<Command>) -> Result<Vec<Reply>, Error> {
-        let deadline_ms = self.isolate.settings.valkey_deadline_ms;
-        self.ask(commands, deadline_ms).await
     }
 
     /// Runs operations in order, in at most one round trip.
@@ -202,7 +197,7 @@ impl<H: Host> Tiers<H> {
         let replies = if commands.is_empty() {
             Ok(Vec::new())
         } else {
-            self.tell(commands).await
+            self.ask(commands).await
         };
         // A read that began while a write was under way may hold the old value.
         for key in &written {
