@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 use serde_json::{Value, json};
@@ -457,11 +457,7 @@ impl What {
         if let Some(rate) = self.rate {
             traffic.at_rate(rate);
         }
-        ensure!(
-            traffic.has_times(),
-            "all requests of {} are at the same time, as in a trace without times: say how many come per second with --rate",
-            self.traffic.display()
-        );
+        traffic.ensure_times(&self.traffic)?;
         Ok(traffic)
     }
 }

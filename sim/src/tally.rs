@@ -17,6 +17,15 @@ pub fn is_error(status: Option<u16>) -> bool {
     !matches!(status, Some(200..=299 | 304 | NOT_FOUND))
 }
 
+/// How many by status; None: no answer at all.
+type Failures = BTreeMap<Option<u16>, u64>;
+
+fn add(all: &mut Failures, more: &Failures) {
+    for (status, count) in more {
+        *all.entry(*status).or_default() += count;
+    }
+}
+
 /// Why the edge says so.
 fn meaning(status: u16) -> &'static str {
     match status {
@@ -37,8 +46,8 @@ pub struct Tally {
     pub errors: u64,
     /// A 404: an answer, but not what a filled store should give.
     pub absent: u64,
-    /// The errors by status; None: no answer at all.
-    failures: BTreeMap<Option<u16>, u64>,
+    /// The errors.
+    failures: Failures,
     pub latency_us: Histogram<u64>,
 }
 
@@ -53,7 +62,7 @@ impl Tally {
             l3: 0,
             errors: 0,
             absent: 0,
-            failures: BTreeMap::new(),
+            failures: Failures::new(),
             latency_us: Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)?,
         })
     }
@@ -67,9 +76,7 @@ impl Tally {
         self.l3 += other.l3;
         self.errors += other.errors;
         self.absent += other.absent;
-        for (status, count) in &other.failures {
-            *self.failures.entry(*status).or_default() += count;
-        }
+        add(&mut self.failures, &other.failures);
         self.latency_us.add(&other.latency_us)?;
         Ok(())
     }
@@ -161,15 +168,13 @@ impl Tallies {
 
     /// How requests failed, in a sentence; None: none did.
     pub fn failures(&self) -> Option<String> {
-        let mut failures = BTreeMap::new();
+        let mut failures = Failures::new();
         for (_, tally) in self.iter() {
-            for (status, count) in &tally.failures {
-                *failures.entry(*status).or_insert(0) += count;
-            }
+            add(&mut failures, &tally.failures);
         }
         let said: Vec<String> = failures
             .iter()
-            .map(|(status, count): (&Option<u16>, &u64)| match status {
+            .map(|(status, count)| match status {
                 Some(status) => format!("{count} with status {status}{}", meaning(*status)),
                 None => format!("{count} without an answer"),
             })

@@ -12,7 +12,7 @@ use anyhow::Result;
 use indicatif::ProgressBar;
 use tokio::task::JoinSet;
 
-use super::target::quoted_of;
+use super::target::complaint;
 use super::{Edge, us_since};
 use crate::cache_status::tier;
 use crate::steps;
@@ -112,11 +112,6 @@ async fn send(edge: &Edge, request: &Request, call: &Call, tally: &mut Tally) ->
     tally.count(request.operation, status, tier);
     (tally.errors > errors).then(|| match answer {
         Err(error) => format!("{error:#}"),
-        Ok(answer) => format!(
-            "{} was answered with status {}: {}",
-            call.target,
-            answer.status.as_u16(),
-            quoted_of(&answer.body)
-        ),
+        Ok(answer) => complaint(&call.target, answer.status, &answer.body),
     })
 }

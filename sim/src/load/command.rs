@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use super::Edge;
@@ -196,11 +196,9 @@ pub async fn load(options: &Options, end: impl Future<Output = ()>) -> Result<Lo
     let predicted = options.compare.as_deref().map(Report::open).transpose()?;
     let mut traffic = traffic::open(&options.trace, options.format)?;
     say::beside(&traffic.oddities);
-    ensure!(
-        options.rate.is_some() || traffic.has_times(),
-        "all requests of {} are at the same time, as in a trace without times: say how many come per second with --rate",
-        options.trace.display()
-    );
+    if options.rate.is_none() {
+        traffic.ensure_times(&options.trace)?;
+    }
     let conditions = options.conditions(&traffic);
     let (pace, limits) = (options.pace(), options.limits());
     leave_out_what_is_not_sent(&mut traffic, pace, limits);
@@ -256,8 +254,7 @@ fn leave_out_what_is_not_sent(traffic: &mut Traffic, pace: Pace, limits: Limits)
     let visits = visits(&traffic.requests);
     let schedule = Schedule::new(&traffic.requests, &visits, pace, limits);
     // They are sent in their order, and then anew.
-    let once = schedule.take(visits.len());
-    let sent = once.map(|due| due.visit + 1).max().unwrap_or(0);
+    let sent = schedule.take(visits.len()).count();
     let mut places: Vec<usize> = visits
         .iter()
         .take(sent)

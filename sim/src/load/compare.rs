@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use comfy_table::{Cell, CellAlignment, Color};
+use comfy_table::{Cell, Color};
 use serde::{Deserialize, Serialize};
 
 use crate::operation::Operation;
@@ -255,12 +255,7 @@ impl Comparison {
         for line in &self.lines {
             table.add_row(self.cells(line));
         }
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
-            if column.index > 0 {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
+        tables::set_close(&mut table, 1..);
         let mut text = table.trim_fmt();
         text.push_str(&format!(
             "\nShares in percentage points, latencies in percent of what was measured; after ±, by how much \

@@ -65,7 +65,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    pub(super) fn new(sent: u64, sent_duration: Duration) -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         Ok(Self {
             tallies: Tallies::default(),
             lag_us: Histogram::new_with_bounds(1, LAG_US_MAX, 3)?,
@@ -74,8 +74,8 @@ impl Counts {
                 buckets: Vec::new(),
             },
             first_error: None,
-            sent,
-            sent_duration,
+            sent: 0,
+            sent_duration: Duration::ZERO,
             left: 0,
             elapsed: Duration::ZERO,
         })
@@ -141,7 +141,7 @@ pub async fn run(plan: Plan, end: impl Future<Output = ()>) -> Result<Counts> {
     let (prepared, calls) = prepare(&traffic)?;
     let start = Instant::now() + HEAD_START;
     let shared = Arc::new(Shared {
-        counts: Mutex::new(Counts::new(0, Duration::ZERO)?),
+        counts: Mutex::new(Counts::new()?),
         bar,
         traffic,
         targets,

@@ -173,7 +173,8 @@ mod tests {
     use super::*;
 
     fn keeping(lag_ms: u64, planned_s: u64, elapsed_s: u64) -> Result<Keeping> {
-        let mut counts = Counts::new(1_000, Duration::from_secs(planned_s))?;
+        let mut counts = Counts::new()?;
+        (counts.sent, counts.sent_duration) = (1_000, Duration::from_secs(planned_s));
         counts.lag_us.record_n(lag_ms * 1_000, 1_000)?;
         counts.elapsed = Duration::from_secs(elapsed_s);
         Ok(Keeping::of(&counts, Duration::from_millis(10)))
@@ -191,7 +192,8 @@ mod tests {
 
     #[test]
     fn saturation_stands_in_the_conditions_and_first_among_the_notes() -> Result<()> {
-        let counts = Counts::new(1, Duration::ZERO)?;
+        let mut counts = Counts::new()?;
+        counts.sent = 1;
         let mut keeping = keeping(1, 10, 10)?;
         let said = |keeping: &Keeping| report(&counts, keeping, Vec::new());
         let value = |report: &Report| report.conditions.last().cloned();

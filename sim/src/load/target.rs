@@ -5,16 +5,11 @@
 //! long that takes. Knows HTTP/1.1. Counts nothing.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::edge::ANSWER_WITHIN;
-use crate::cache_status::{Tier, tier};
-use crate::operation;
-use crate::origin::origin;
-use crate::say::harmless;
-use crate::traffic::call::Call;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use bytes::Bytes;
 use edge::host::native::tls;
@@ -22,7 +17,7 @@ use edge::limits::PG_RESULT_BYTES_MAX;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
-use hyper::{HeaderMap, Method, Request, Response, Uri};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -31,6 +26,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+
+use super::edge::ANSWER_WITHIN;
+use crate::cache_status::{Tier, tier};
+use crate::operation;
+use crate::origin::origin;
+use crate::say::harmless;
+use crate::traffic::call::Call;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How much of an answer is quoted when it says that something is wrong.
@@ -318,16 +320,18 @@ impl Lease {
         Ok(Seen {
             status: head.status.as_u16(),
             tier: tier(&cache_status(&head.headers)),
-            complaint: (!is_good).then(|| {
-                format!(
-                    "{} was answered with status {}: {}",
-                    prepared.uri,
-                    head.status.as_u16(),
-                    quoted_of(&quoted)
-                )
-            }),
+            complaint: (!is_good).then(|| complaint(&prepared.uri, head.status, &quoted)),
         })
     }
+}
+
+/// What is said of an answer that says that something is wrong.
+pub(super) fn complaint(target: impl Display, status: StatusCode, body: &[u8]) -> String {
+    format!(
+        "{target} was answered with status {}: {}",
+        status.as_u16(),
+        quoted_of(body)
+    )
 }
 
 /// The beginning of an answer, as people can read it.

@@ -159,8 +159,7 @@ impl Recording {
             // A trace of keys has no routes: it is given some. Its keys are numbers that
             // name nobody.
             let keys = trace::open(file, None)?;
-            let mut mapped = mapped::with_meaning(&keys, Meaning::Thing);
-            mapped.oddities = keys.oddities;
+            let mapped = mapped::with_meaning(&keys, Meaning::Thing);
             self.all.traffic.append(&mapped);
             return Ok(());
         }
@@ -285,12 +284,7 @@ impl Recording {
         let account = Account {
             late,
             not_in_the_sample: self.not_in_the_sample,
-            oddities: sheet.traffic.oddities.clone(),
-            left_out: sheet.left_out,
-            unknown: sheet.unknown,
-            first_unknown: sheet.first_unknown,
-            nobodys: sheet.nobodys,
-            under_way: 0,
+            ..sheet.account()
         };
         if is_empty {
             bail!("not one request for the API was found\n{account}");
@@ -309,6 +303,18 @@ impl Sheet {
         self.unknown += other.unknown;
         self.first_unknown = self.first_unknown.take().or(other.first_unknown);
         self.nobodys += other.nobodys;
+    }
+
+    /// What it says, taken out of it.
+    fn account(&mut self) -> Account {
+        Account {
+            oddities: self.traffic.oddities.clone(),
+            left_out: std::mem::take(&mut self.left_out),
+            unknown: self.unknown,
+            first_unknown: self.first_unknown.take(),
+            nobodys: self.nobodys,
+            ..Account::default()
+        }
     }
 
     fn unknown(&mut self, method: &str, target: &str) {

@@ -401,14 +401,9 @@ impl Recorder {
         if let Some(output) = self.output.take() {
             output.finish().context("the recording cannot be written")?;
         }
-        let sheet = &mut self.recording.other;
         let account = Account {
-            left_out: std::mem::take(&mut sheet.left_out),
-            unknown: sheet.unknown,
-            first_unknown: sheet.first_unknown.take(),
-            nobodys: sheet.nobodys,
             under_way: self.under_way.len(),
-            ..Account::default()
+            ..self.recording.other.account()
         };
         Ok((self.written, account))
     }

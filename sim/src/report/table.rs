@@ -27,8 +27,6 @@ pub const PLACES: [&str; 10] = [
     "voice p95 ms",
 ];
 const AFTER_ERRORS: [&str; 5] = ["p50 ms", "p95 ms", "p99 ms", "target", "at p95"];
-/// Spaces on the left and right of a cell; two between columns fit 100 characters.
-const PADDING: (u16, u16) = (0, 2);
 
 /// The table, with colours when it goes to a terminal. It has a column for
 /// errors only when there are any.
@@ -40,13 +38,9 @@ pub fn table(rows: &[Row]) -> String {
     for row in rows {
         table.add_row(cells(row, with_errors));
     }
-    for column in table.column_iter_mut() {
-        column.set_padding(PADDING);
-        // The first is a name and the last a verdict.
-        if (1..BEFORE_ERRORS.len() + AFTER_ERRORS.len() - 1).contains(&column.index) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
+    // The first is a name and the last a verdict.
+    let numbers = 1..BEFORE_ERRORS.len() + AFTER_ERRORS.len() - 1;
+    tables::set_close(&mut table, numbers);
     table.trim_fmt()
 }
 
@@ -188,12 +182,7 @@ fn places(rows: &[PlaceRow]) -> String {
             voice.map_or_else(|| NONE.to_owned(), milliseconds),
         ]);
     }
-    for column in table.column_iter_mut() {
-        column.set_padding(PADDING);
-        if column.index > 0 {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
+    tables::set_close(&mut table, 1..);
     table.trim_fmt()
 }
 

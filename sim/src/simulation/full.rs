@@ -190,6 +190,8 @@ struct Replay {
 /// One isolate.
 struct Node {
     place: Place,
+    /// In the model.
+    place_number: usize,
     isolate: Rc<Isolate>,
     /// Of all that ever began.
     number: u64,
@@ -259,24 +261,24 @@ impl Replay {
     async fn follow(&self, visit: usize) {
         let began_us = self.now_us();
         let mut waited_us = 0;
-        let mut has_failed = false;
+        let (mut place, mut has_failed) = (0, false);
         for request in self.requests_of(visit) {
             // The time that its client took is not the edge's.
             let done_us = self.now_us();
             self.until(request.time_ms).await;
             waited_us += self.now_us() - done_us;
-            has_failed |= is_error(self.send(request).await);
+            let status;
+            (place, status) = self.send(request).await;
+            has_failed |= is_error(Some(status));
         }
-        let first = self.requests_of(visit).next();
-        if let Some(first) = first.filter(|first| first.flow != 0) {
-            let (place, _) = self.slot(first);
+        if self.visits.get(visit).is_some_and(|visit| visit.is_flow) {
             let took_us = self.now_us() - began_us - waited_us;
             self.note(|observed| observed.flow(place, took_us, has_failed));
         }
     }
 
-    /// The status of the answer.
-    async fn send(&self, request: &Request) -> Option<u16> {
+    /// Where it was answered, and the status.
+    async fn send(&self, request: &Request) -> (usize, u16) {
         let sent_us = self.now_us();
         let effect = request.operation.effect();
         let turn = if effect == Effect::Write {
@@ -306,7 +308,7 @@ impl Replay {
         self.measure(&node, more_us);
         self.compute(&node, more_us).await;
         self.judge(request, &node, (sent_us, turn), tier, &response);
-        Some(response.status)
+        (node.place_number, response.status)
     }
 
     /// Few headers differ, and most that do in the seconds of a TTL.
@@ -351,7 +353,7 @@ impl Replay {
         let is_read = request.operation.effect() == Effect::Read;
         let seen = shown(&response.body).filter(|_| is_read && is_good);
         let answer = Answer {
-            place: self.slot(request).0,
+            place: node.place_number,
             sent_us,
             done_us,
             status: Some(response.status),
@@ -388,13 +390,9 @@ impl Replay {
         }
     }
 
-    fn slot(&self, request: &Request) -> Slot {
-        routing::slot(&self.setup.model, &self.traffic, request)
-    }
-
     /// The isolate that a request comes to; true: it begins with it.
     fn node_of(&self, request: &Request) -> (Rc<Node>, bool) {
-        let slot = self.slot(request);
+        let slot = routing::slot(&self.setup.model, &self.traffic, request);
         let isolates = &self.setup.model.isolates;
         let now_ms = self.world.now_ms();
         let mut nodes = self.nodes.borrow_mut();
@@ -411,6 +409,7 @@ impl Replay {
         observed.births += 1;
         let node = Rc::new(Node {
             place: self.place(slot.0),
+            place_number: slot.0,
             isolate: Rc::new(Isolate::new(self.setup.settings.clone())),
             number: observed.births,
             began_ms: now_ms,

@@ -182,7 +182,7 @@ impl Observed {
         let mut notes = notes(traffic, setup);
         notes.extend(self.tallies.failures());
         if setup.level == Level::Fast {
-            notes.extend(full_stores(&stores, &setup.model));
+            notes.extend(refusals(&stores, &setup.model));
         }
         Ok(Report {
             conditions: conditions(traffic, setup, self.births),
@@ -366,7 +366,7 @@ fn placeless(traffic: &Traffic, model: &Model) -> Option<String> {
 }
 
 /// What the fast level leaves out and was needed here.
-fn full_stores(stores: &[StoreLoad], model: &Model) -> Vec<String> {
+fn refusals(stores: &[StoreLoad], model: &Model) -> Vec<String> {
     let most = [model.valkey.connections_max, model.postgres.connections_max];
     stores
         .iter()

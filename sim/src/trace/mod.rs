@@ -24,6 +24,16 @@ const EXCERPT: &[u8] = include_bytes!("../../../tests/data/weblog-424-norobots-e
 /// More are not held in memory: an archive of a few bytes can have as many as it likes.
 pub const REQUESTS_MAX: usize = 100_000_000;
 
+/// # Errors
+/// So many are all that may be, and one more comes.
+pub fn ensure_room(requests: usize) -> Result<()> {
+    ensure!(
+        requests < REQUESTS_MAX,
+        "it has more than {REQUESTS_MAX} requests: take a part of it"
+    );
+    Ok(())
+}
+
 /// What was done to a thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
@@ -124,10 +134,7 @@ impl Trace {
     /// # Errors
     /// There are too many.
     fn push(&mut self, mut request: Request) -> Result<()> {
-        ensure!(
-            self.requests.len() < REQUESTS_MAX,
-            "it has more than {REQUESTS_MAX} requests: take a part of it"
-        );
+        ensure_room(self.requests.len())?;
         if let Some(last) = self.requests.last()
             && request.time_ms < last.time_ms
         {

@@ -140,9 +140,15 @@ impl Traffic {
         last_ms - first_ms
     }
 
-    /// Whether it says when requests come, as a trace of keys need not.
-    pub fn has_times(&self) -> bool {
-        self.duration_ms() > 0 || self.requests.len() == 1
+    /// # Errors
+    /// It does not say when requests come, as a trace of keys need not.
+    pub fn ensure_times(&self, path: &Path) -> Result<()> {
+        ensure!(
+            self.duration_ms() > 0 || self.requests.len() == 1,
+            "all requests of {} are at the same time, as in a trace without times: say how many come per second with --rate",
+            path.display()
+        );
+        Ok(())
     }
 
     /// The same at another pace: `speed` times as fast.

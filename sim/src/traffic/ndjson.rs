@@ -24,13 +24,13 @@ use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::{Request, Traffic};
 use crate::lines::{Line, Lines};
 use crate::operation::{Method, Operation, kind_name};
-use crate::trace::{Compression, REQUESTS_MAX};
+use crate::trace::{Compression, ensure_room};
 
 /// Longer lines are none of ours, and would fill the memory.
 const LINE_BYTES_MAX: usize = 64 * 1024;
@@ -92,13 +92,12 @@ pub fn read(compressed: impl Read) -> Result<Traffic> {
             continue;
         }
         match request(text, &mut traffic) {
-            Ok(request) => traffic.push(request),
+            Ok(request) => {
+                ensure_room(traffic.requests.len())?;
+                traffic.push(request);
+            }
             Err(why) => traffic.oddities.reject(|| format!("line {number}: {why}")),
         }
-        ensure!(
-            traffic.requests.len() <= REQUESTS_MAX,
-            "it has more than {REQUESTS_MAX} requests: take a part of it"
-        );
     }
     if traffic.requests.is_empty() {
         match &traffic.oddities.first_rejected {

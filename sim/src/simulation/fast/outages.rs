@@ -88,10 +88,11 @@ impl Gates {
             else {
                 return;
             };
-            is_good.map(|is_good| match is_good {
-                true => pass.succeeded(),
-                false => pass.failed(at_us / 1000),
-            });
+            match is_good {
+                Some(true) => pass.succeeded(),
+                Some(false) => pass.failed(at_us / 1000),
+                None => false,
+            };
         }
     }
 

@@ -697,9 +697,7 @@ impl<'a> Walk<'a> {
     /// What PostgreSQL has, and when that is known.
     ///
     /// # Errors
-    /// It does not say in time: when that is clear.
-    /// # Errors
-    /// When that is clear, and the status.
+    /// It does not say in time: when that is clear, and the status.
     fn query(
         &mut self,
         step: Step,

@@ -64,22 +64,21 @@ struct Errand {
 }
 
 impl Walk<'_> {
-    fn valkey_deadline_us(&self) -> u64 {
-        self.setup.settings.valkey_deadline_ms * 1000
+    /// So many commands for Valkey.
+    fn flight(&self, asker: Asker, now_us: u64, commands: u64, for_ms: u64) -> Errand {
+        Errand {
+            store: VALKEY,
+            asker,
+            commands,
+            deadline_us: now_us + for_ms * 1000,
+            is_short: for_ms < self.setup.settings.valkey_deadline_ms,
+        }
     }
 
     /// A flight of so many commands.
     pub(super) fn ask_valkey(&mut self, asker: Asker, now_us: u64, commands: u64) -> Exchange {
-        self.fly(
-            Errand {
-                store: VALKEY,
-                asker,
-                commands,
-                deadline_us: now_us + self.valkey_deadline_us(),
-                is_short: false,
-            },
-            now_us,
-        )
+        let for_ms = self.setup.settings.valkey_deadline_ms;
+        self.fly(self.flight(asker, now_us, commands, for_ms), now_us)
     }
 
     /// A flight that a request for rows waits for.
@@ -91,21 +90,12 @@ impl Walk<'_> {
         let settings = &self.setup.settings;
         let (valkey_ms, postgres_ms) = (settings.valkey_deadline_ms, settings.postgres_deadline_ms);
         let for_ms = copy_deadline_ms(valkey_ms, postgres_ms, took_us / 1000);
-        let is_short = for_ms < valkey_ms;
-        let exchange = self.fly(
-            Errand {
-                store: VALKEY,
-                asker,
-                commands: 1,
-                deadline_us: now_us + for_ms * 1000,
-                is_short,
-            },
-            now_us,
-        );
+        let errand = self.flight(asker, now_us, 1, for_ms);
+        let exchange = self.fly(errand, now_us);
         let is_good = match exchange.is_answered {
             true => Some(true),
             // Of other failures Valkey's own breaker knows.
-            false => (is_short && exchange.is_late).then_some(false),
+            false => (errand.is_short && exchange.is_late).then_some(false),
         };
         self.gates(asker)
             .leave(COPIES, pass, exchange.done_us, is_good);
@@ -121,13 +111,8 @@ impl Walk<'_> {
 
     /// One command, whether or not Valkey has been there lately.
     pub(super) fn insist(&mut self, asker: Asker, now_us: u64) -> Exchange {
-        let errand = Errand {
-            store: VALKEY,
-            asker,
-            commands: 1,
-            deadline_us: now_us + self.valkey_deadline_us(),
-            is_short: false,
-        };
+        let for_ms = self.setup.settings.valkey_deadline_ms;
+        let errand = self.flight(asker, now_us, 1, for_ms);
         let room = Room {
             pass: self.gates(asker).probe(VALKEY, now_us),
             from_us: now_us,
