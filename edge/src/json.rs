@@ -9,11 +9,6 @@ use serde_json::value::RawValue;
 use crate::error::Error;
 use crate::limits::{EXPONENT_MAX, JSON_DEPTH_MAX};
 
-/// Whether bytes are one JSON value that a request could have brought.
-pub fn is_valid(bytes: &[u8]) -> bool {
-    std::str::from_utf8(bytes).is_ok_and(|text| check(text).is_ok())
-}
-
 /// The members of an object, in order, values as they were written.
 pub struct Object<'a>(Vec<(String, &'a RawValue)>);
 
@@ -88,7 +83,7 @@ pub fn string(text: &str) -> Option<String> {
 
 /// A string as JSON text.
 pub fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    serde_json::to_string(text).unwrap_or_default()
 }
 
 /// Where strings begin and end in JSON, byte by byte.

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use futures_util::future::Either;
 
 use crate::error::{Error, Store};
+use crate::hex;
 use crate::host::Host;
 use crate::isolate::Isolate;
 use crate::settings::Backend;
@@ -327,10 +328,7 @@ fn sentence(text: &str) -> Bytes {
 }
 
 fn entity_tag(body: &[u8]) -> String {
-    use std::hash::{DefaultHasher, Hasher};
-    let mut hasher = DefaultHasher::new();
-    hasher.write(body);
-    format!("\"{:016x}-{:x}\"", hasher.finish(), body.len())
+    format!("\"{}-{:x}\"", hex::checksum(body), body.len())
 }
 
 /// `If-None-Match` with the weak comparison (RFC 9110, section 13.1.2).

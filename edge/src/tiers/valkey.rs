@@ -4,7 +4,7 @@
 //! the values mean.
 //!
 //! A copy of database rows lives in one hash per key: field `v:<variant>` holds
-//! `<read time> <body>`, `l:<variant>` the lease of the one that may fill it,
+//! `<read time> <checksum><body>`, `l:<variant>` the lease of the one that may fill it,
 //! `b:<token>` a writer that blocks fills until its invalidation. Copies that a
 //! change makes old together, whatever their keys are, are a *family*: one more
 //! key has the time since which they count. All times are the Valkey server's,
@@ -17,18 +17,29 @@ use futures_util::future::{Either, select};
 
 use super::shared;
 use crate::error::{Error, Fault, Store};
+use crate::hex::{CHECKSUM_DIGITS, checksum};
 use crate::host::Host;
-use crate::json;
 use crate::limits::{COPY_AGE_MS_MAX, STALE_IF_ERROR_S_MAX, TOUCHED_BYTES_MAX};
 use crate::mutation::{self, Mutation};
 use crate::settings::{Settings, Valkey};
 use crate::transport::Link;
 use crate::wire::resp::{Command, Connection, Reply};
 
+/// Room for a script's short arguments and for the lengths of all.
+const ARGUMENTS_BYTES: usize = 256;
+
 /// After this long another one may take the lease.
 pub const LEASE_MS: u64 = 5_000;
 
-const NOW: &str = "local t=redis.call('TIME') local now=t[1]*1000+math.floor(t[2]/1000) ";
+/// A script that begins with the server's time, in ms, in `now`.
+macro_rules! with_now {
+    ($script:literal) => {
+        concat!(
+            "local t=redis.call('TIME') local now=t[1]*1000+math.floor(t[2]/1000) ",
+            $script
+        )
+    };
+}
 
 /// KEYS: hash, and its family if it has one. ARGV: variant, token, lease ms, age ms
 /// from which a body is to be refreshed, the same of an absence, and the time by
@@ -36,7 +47,8 @@ const NOW: &str = "local t=redis.call('TIME') local now=t[1]*1000+math.floor(t[2
 /// age -1 when there is no copy, lease 1 when it was given, 0 when it was not asked
 /// for or another has it, -1 when a writer blocks fills. A lease from before the
 /// family's time is none: what its holder fills would count for none.
-const READ: &str = "local age,body,since=-1,'',0 \
+const READ: &str = with_now!(
+    "local age,body,since=-1,'',0 \
 if KEYS[2] then since=tonumber(redis.call('GET',KEYS[2]) or 0) or 0 if since>now then since=0 end end \
 local v=redis.call('HGET',KEYS[1],'v:'..ARGV[1]) \
 if v then local s,b=string.match(v,'^(%d+) (.*)$') \
@@ -49,7 +61,8 @@ if l then local s=string.match(l,'^(%d+) ') \
 if s and now>=tonumber(s) and tonumber(s)>since and now-s<tonumber(ARGV[3]) then return {age,body,0,now} end end \
 redis.call('HSET',KEYS[1],'l:'..ARGV[1],string.format('%.0f',now)..' '..ARGV[2]) \
 if redis.call('PTTL',KEYS[1])<tonumber(ARGV[3]) then redis.call('PEXPIRE',KEYS[1],ARGV[3]) end \
-return {age,body,1,now}";
+return {age,body,1,now}"
+);
 
 /// KEYS: hash. ARGV: variant, token, body, for how many ms to keep it. Stored
 /// under the lease's time: the truth was read after that.
@@ -61,14 +74,17 @@ if redis.call('PTTL',KEYS[1])<tonumber(ARGV[4]) then redis.call('PEXPIRE',KEYS[1
 
 /// KEYS: hashes. ARGV: token, block ms (0 releases). Empties each hash but for
 /// the blocks of other writers.
-const INVALIDATE: &str = "for _,k in ipairs(KEYS) do \
+const INVALIDATE: &str = with_now!(
+    "for _,k in ipairs(KEYS) do \
 for _,f in ipairs(redis.call('HKEYS',k)) do if string.sub(f,1,2)~='b:' or f=='b:'..ARGV[1] then redis.call('HDEL',k,f) end end \
 if tonumber(ARGV[2])>0 then redis.call('HSET',k,'b:'..ARGV[1],string.format('%.0f',now+ARGV[2])) \
-if redis.call('PTTL',k)<tonumber(ARGV[2]) then redis.call('PEXPIRE',k,ARGV[2]) end end end return 1";
+if redis.call('PTTL',k)<tonumber(ARGV[2]) then redis.call('PEXPIRE',k,ARGV[2]) end end end return 1"
+);
 
 /// KEYS: family. ARGV: for how many ms to remember it. From now on no copy of the
 /// family counts that was read before.
-const OUTDATE: &str = "redis.call('SET',KEYS[1],string.format('%.0f',now),'PX',ARGV[1]) return 1";
+const OUTDATE: &str =
+    with_now!("redis.call('SET',KEYS[1],string.format('%.0f',now),'PX',ARGV[1]) return 1");
 
 /// KEYS: session. ARGV: TTL s, now ms, longest text that is changed. Sets the top-level `lastAccessed` of a
 /// JSON object in the text itself, so that every other byte stays (a parse
@@ -98,7 +114,10 @@ break end i=p+1 end end end
 redis.call('SET',KEYS[1],s,'EX',ARGV[1]) return 1"#;
 
 fn script(text: &str, keys: &[&str]) -> Command {
-    let command = Command::new("EVAL").arg(text).number(keys.len() as u64);
+    // What follows is short, but for what is filled.
+    let keys_bytes: usize = keys.iter().map(|key| key.len()).sum();
+    let command = Command::with_room("EVAL", text.len() + keys_bytes + ARGUMENTS_BYTES);
+    let command = command.arg(text).number(keys.len() as u64);
     keys.iter().fold(command, |command, key| command.arg(key))
 }
 
@@ -140,8 +159,9 @@ pub fn read_copy(
     refresh_ms: (u64, u64),
     after_ms: u64,
 ) -> Command {
-    let keys: Vec<&str> = [key].into_iter().chain(family).collect();
-    script(&format!("{NOW}{READ}"), &keys)
+    let keys = [key, family.unwrap_or_default()];
+    let keys = keys.get(..1 + usize::from(family.is_some()));
+    script(READ, keys.unwrap_or_default())
         .arg(variant)
         .arg(token)
         .number(LEASE_MS)
@@ -150,8 +170,8 @@ pub fn read_copy(
         .number(after_ms)
 }
 
-/// The answer to [`read_copy`]; None: it is not one. A copy that is no JSON is
-/// none, because copies are sent to callers as they are.
+/// The answer to [`read_copy`]; None: it is not one. Copies are sent to callers as they
+/// are: one that is not what an edge has filled is none.
 pub fn copy(reply: &Reply) -> Option<Copy> {
     let Reply::Array(parts) = reply else {
         return None;
@@ -169,8 +189,10 @@ pub fn copy(reply: &Reply) -> Option<Copy> {
         if body.is_empty() {
             return Some((age_ms, None));
         }
+        let (sum, body) = body.split_at_checked(CHECKSUM_DIGITS)?;
+        let is_whole = !body.is_empty() && sum == checksum(body).as_bytes();
         // A reply shares the buffer that it was read into.
-        json::is_valid(body).then(|| (age_ms, Some(Bytes::copy_from_slice(body))))
+        is_whole.then(|| (age_ms, Some(Bytes::copy_from_slice(body))))
     });
     Some(Copy {
         found,
@@ -183,7 +205,7 @@ pub fn copy(reply: &Reply) -> Option<Copy> {
     })
 }
 
-/// Fills under a lease; a lease that was lost fills nothing.
+/// Fills under a lease; a lease that was lost fills nothing. An empty body is an absence.
 pub fn fill_copy(key: &str, variant: &str, token: &str, body: &[u8], keep_ms: u64) -> Command {
     let text = if mutation::is(Mutation::FillNeedsNoLease) {
         "local t=redis.call('TIME') redis.call('HSET',KEYS[1],'v:'..ARGV[1],\
@@ -194,8 +216,16 @@ pub fn fill_copy(key: &str, variant: &str, token: &str, body: &[u8], keep_ms: u6
     script(text, &[key])
         .arg(variant)
         .arg(token)
-        .arg(body)
+        .arg(checked(body))
         .number(keep_ms)
+}
+
+/// As it is kept.
+fn checked(body: &[u8]) -> Vec<u8> {
+    if body.is_empty() {
+        return Vec::new();
+    }
+    [checksum(body).as_bytes(), body].concat()
 }
 
 /// Blocks fills of the keys until [`release`], at most for `block_ms`, and
@@ -213,14 +243,12 @@ pub fn release(keys: &[String], token: &str) -> Command {
 pub fn outdate(family: &str) -> Command {
     // Longer than any copy answers.
     let remembered_ms = COPY_AGE_MS_MAX + STALE_IF_ERROR_S_MAX * 1000;
-    script(&format!("{NOW}{OUTDATE}"), &[family]).number(remembered_ms)
+    script(OUTDATE, &[family]).number(remembered_ms)
 }
 
 fn invalidate(keys: &[String], token: &str, block_ms: u64) -> Command {
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    script(&format!("{NOW}{INVALIDATE}"), &keys)
-        .arg(token)
-        .number(block_ms)
+    script(INVALIDATE, &keys).arg(token).number(block_ms)
 }
 
 /// Sends one flight of commands, in one round trip: over a connection that was
@@ -303,4 +331,37 @@ pub fn refused(reply: &Reply) -> Error {
         _ => "an unexpected reply".to_owned(),
     };
     Error::Store(Store::Valkey, Fault::Unavailable(why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(body: Vec<u8>) -> Reply {
+        Reply::Array(vec![
+            Reply::Integer(7),
+            Reply::Bulk(body.into()),
+            Reply::Integer(0),
+            Reply::Integer(1_000),
+        ])
+    }
+
+    #[test]
+    fn a_copy_is_found_as_it_was_filled_and_in_no_other_state() {
+        for body in ["", "[]", r#"[{"a":1}]"#] {
+            let filled = checked(body.as_bytes());
+            let found = copy(&answer(filled.clone())).and_then(|copy| copy.found);
+            let body = (!body.is_empty()).then(|| Bytes::from(body));
+            assert_eq!(found, Some((7, body)));
+            for place in 0..filled.len() {
+                let mut damaged = filled.clone();
+                damaged[place] ^= 1;
+                let shorter = filled.get(..place).filter(|left| !left.is_empty());
+                for wrong in [Some(damaged.as_slice()), shorter].into_iter().flatten() {
+                    let copy = copy(&answer(wrong.to_vec())).unwrap();
+                    assert_eq!(copy.found, None, "{place}");
+                }
+            }
+        }
+    }
 }

@@ -27,7 +27,12 @@ pub struct Command {
 
 impl Command {
     pub fn new(name: &str) -> Self {
-        let mut encoded = BytesMut::with_capacity(TAIL_BYTES);
+        Self::with_room(name, TAIL_BYTES)
+    }
+
+    /// With room for as many bytes before anything has to be moved.
+    pub fn with_room(name: &str, bytes: usize) -> Self {
+        let mut encoded = BytesMut::with_capacity(bytes);
         encoded.resize(HEADER_BYTES, 0);
         Self {
             arguments: 0,
@@ -68,9 +73,9 @@ impl Command {
         let count = digits.format(self.arguments).as_bytes();
         let unused = HEADER_BYTES.saturating_sub(1 + count.len() + CRLF.len());
         self.encoded.advance(unused);
-        let header = [b"*", count, CRLF].concat();
-        if let Some(room) = self.encoded.get_mut(..header.len()) {
-            room.copy_from_slice(&header);
+        let header = [b"*", count, CRLF].into_iter().flatten();
+        for (room, byte) in self.encoded.iter_mut().zip(header) {
+            *room = *byte;
         }
         self.encoded
     }
