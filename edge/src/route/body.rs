@@ -31,16 +31,16 @@ impl Typed {
     }
 
     fn key(self, id: &str) -> String {
-        format!("{}:{id}", self.name())
+        [self.name(), ":", id].concat()
     }
 }
 
 fn session_key(id: &str) -> String {
-    format!("session:{id}")
+    ["session:", id].concat()
 }
 
 fn copy_key(kind: &str, id: &str) -> String {
-    format!("{OWN_PREFIX}{{{kind}:{id}}}")
+    [OWN_PREFIX, "{", kind, ":", id, "}"].concat()
 }
 
 /// All lists of products: whatever product is changed, any of them may be old.
@@ -89,7 +89,6 @@ impl Wanted {
                 null_counts: true,
             },
             Target::Products(filter) => {
-                let variant = format!("{filter:?}");
                 let parameters = vec![
                     filter.category,
                     filter.brand,
@@ -97,8 +96,14 @@ impl Wanted {
                     filter.max_price,
                     Some(filter.limit.to_string()),
                 ];
+                // What is not given, is empty; and no parameter has a NUL in it.
+                let mut whole = Sha256::new();
+                for parameter in &parameters {
+                    whole.update(parameter.as_deref().unwrap_or_default());
+                    whole.update([0]);
+                }
                 // One key a filter: a hash of all of them would be too large to look through.
-                let key = format!("{PRODUCTS}:{}", hex(&Sha256::digest(&variant)));
+                let key = [PRODUCTS, ":", &hex(&whole.finalize())].concat();
                 let statement = Statement {
                     sql: sql::PRODUCTS,
                     parameters,
@@ -171,12 +176,7 @@ impl Wanted {
             } if found.trim_ascii() == b"null" => return None,
             Self::Value {
                 name: Some(name), ..
-            } => {
-                let mut body = format!("{{\"{name}\":").into_bytes();
-                body.extend_from_slice(found);
-                body.push(b'}');
-                Bytes::from(body)
-            }
+            } => Bytes::from([b"{\"", name.as_bytes(), b"\":", found, b"}"].concat()),
             Self::Value { name: None, .. } | Self::Rows(_) => found.clone(),
         };
         let tag = entity_tag(&body).into();

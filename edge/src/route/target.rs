@@ -1,6 +1,9 @@
 //! What a path and query name: a resource and its parameters, checked.
 
-use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
+
+use memchr::{memchr, memchr_iter};
+use percent_encoding::percent_decode;
 
 use crate::error::{Error, Store};
 use crate::limits;
@@ -75,8 +78,8 @@ impl Target {
         }
         let rest = path.strip_prefix("/api/vultr/").ok_or(Error::NotFound)?;
         let segments = rest.split('/').map(decode).collect::<Result<Vec<_>, _>>()?;
-        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-        let query = Query(&request.query);
+        let segments: Vec<&str> = segments.iter().map(Cow::as_ref).collect();
+        let query = Query::of(&request.query);
         Ok(match segments.as_slice() {
             ["postgres", "health"] => Self::Health(Store::Postgres),
             ["postgres", "stats"] => Self::Stats,
@@ -132,24 +135,34 @@ impl Target {
 }
 
 /// Decodes exactly once, as UTF-8; a plus stays a plus.
-fn decode(segment: &str) -> Result<String, Error> {
+fn decode(segment: &str) -> Result<Cow<'_, str>, Error> {
     let malformed = || Error::bad("the path is not well percent-encoded UTF-8");
-    let mut bytes = segment.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let hex = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_hexdigit());
-            if !(hex(bytes.next()) && hex(bytes.next())) {
-                return Err(malformed());
-            }
-        }
-    }
-    let text = percent_decode_str(segment)
-        .decode_utf8()
-        .map_err(|_| malformed())?;
-    if text.contains('\0') {
+    let bytes = segment.as_bytes();
+    let is_whole = |at: usize| {
+        let digits = bytes.get(at + 1..at + 3);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    let text = match memchr(b'%', bytes) {
+        // As most are.
+        None => Cow::Borrowed(segment),
+        Some(_) if !memchr_iter(b'%', bytes).all(is_whole) => return Err(malformed()),
+        Some(_) => percent_decode(bytes)
+            .decode_utf8()
+            .map_err(|_| malformed())?,
+    };
+    if memchr(0, text.as_bytes()).is_some() {
         return Err(Error::bad("an id or key must not contain NUL"));
     }
-    Ok(text.into_owned())
+    Ok(text)
+}
+
+/// As [`decode`], where a plus is a space.
+fn decode_form(text: &str) -> Result<Cow<'_, str>, Error> {
+    if memchr(b'+', text.as_bytes()).is_none() {
+        return decode(text);
+    }
+    let text = text.replace('+', " ");
+    Ok(Cow::Owned(decode(&text)?.into_owned()))
 }
 
 fn user_id(text: &str) -> Result<String, Error> {
@@ -186,29 +199,39 @@ pub(crate) fn generic_key(text: &str) -> Result<String, Error> {
     Ok(text.to_owned())
 }
 
-struct Query<'a>(&'a str);
+/// Names that can be read, with values as they were sent.
+struct Query<'a>(Vec<(Cow<'a, str>, &'a str)>);
 
-impl Query<'_> {
+impl<'a> Query<'a> {
+    fn of(query: &'a str) -> Self {
+        let pairs = query.split('&').filter_map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Some((decode_form(key).ok()?, value))
+        });
+        Self(pairs.collect())
+    }
+
     /// The value of a parameter; an empty one is absent.
     fn text(&self, name: &str) -> Result<Option<String>, Error> {
-        let mut values = self.0.split('&').filter_map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(&key.replace('+', " ")).ok()? == name).then_some(value)
-        });
+        let mut values = self
+            .0
+            .iter()
+            .filter(|(key, _)| key == name)
+            .map(|(_, value)| *value);
         let Some(value) = values.next() else {
             return Ok(None);
         };
         if values.next().is_some() {
             return Err(Error::bad(format!("{name} is given more than once")));
         }
-        let text = decode(&value.replace('+', " "))?;
+        let text = decode_form(value)?;
         if text.chars().count() > limits::ID_CHARS_MAX {
             return Err(Error::bad(format!(
                 "{name} has at most {} characters",
                 limits::ID_CHARS_MAX
             )));
         }
-        Ok(Some(text).filter(|text| !text.is_empty()))
+        Ok((!text.is_empty()).then(|| text.into_owned()))
     }
 
     fn number(&self, name: &str) -> Result<Option<String>, Error> {
