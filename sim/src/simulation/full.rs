@@ -130,7 +130,7 @@ fn furnish(stores: &Stores, traffic: &Traffic) {
     }
     for thing in call::stored(traffic) {
         if let Some(key) = thing.valkey_key() {
-            valkey.set(&key, thing.text().as_bytes(), None, START_MS);
+            valkey.set(&key, thing.content.as_bytes(), None, START_MS);
             continue;
         }
         if matches!(thing.kind, Kind::Profile | Kind::Orders | Kind::Returns) {
@@ -138,7 +138,7 @@ fn furnish(stores: &Stores, traffic: &Traffic) {
                 postgres.put_user(thing.key, START_MS);
             }
             if thing.kind == Kind::Profile {
-                postgres.set_preferences(thing.key, &thing.text(), START_MS);
+                postgres.set_preferences(thing.key, &thing.content, START_MS);
             }
         }
     }

@@ -8,9 +8,10 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
+use edge::json::quoted;
 use edge::policy::Kind;
 use rustc_hash::FxBuildHasher;
-use serde_json::{Value, json};
+use serde_json::json;
 use url::form_urlencoded;
 
 use super::{Request, Thing, Traffic, path};
@@ -51,112 +52,115 @@ impl Call {
         Self {
             method: operation.route().0,
             target,
-            body: body(operation, key, request.size_bytes, turn).map(|body| text(&body)),
+            body: body(operation, key, request.size_bytes, turn),
         }
     }
 }
 
-/// Not by its `Display`, which is made of twice as many steps.
-fn text(value: &Value) -> String {
-    serde_json::to_string(value).unwrap_or_default()
-}
-
 /// What a write sends.
-fn body(operation: Operation, key: &str, size_bytes: u32, turn: u64) -> Option<Value> {
+fn body(operation: Operation, key: &str, size_bytes: u32, turn: u64) -> Option<String> {
     let content = |kind| content(kind, key, size_bytes, turn);
+    let member = |name, kind| ["{\"", name, "\":", &content(kind), "}"].concat();
     Some(match operation {
         Operation::StoreSession => content(Kind::Session),
         Operation::StoreContext => content(Kind::Conversation),
-        Operation::StorePreferences => json!({ "preferences": content(Kind::Preferences) }),
-        Operation::StoreRecommendations => {
-            json!({ "recommendations": content(Kind::Recommendations) })
-        }
-        Operation::StoreGeneric => json!({ "value": content(Kind::Generic) }),
-        Operation::SaveProfile => json!({ "preferences": content(Kind::Profile) }),
+        Operation::StorePreferences => member("preferences", Kind::Preferences),
+        Operation::StoreRecommendations => member("recommendations", Kind::Recommendations),
+        Operation::StoreGeneric => member("value", Kind::Generic),
+        Operation::SaveProfile => member("preferences", Kind::Profile),
         Operation::CreateOrder => json!({
             "user_id": key,
             "items": [{ "product_id": "product-0001", "quantity": 1, "price": 19.99, "size": "M" }],
             "total_amount": 19.99,
-        }),
+        })
+        .to_string(),
         Operation::CreateReturn => json!({
             "order_id": sample::order_id(0),
             "user_id": key,
             "product_id": "product-0001",
             "reason": "too small",
-        }),
+        })
+        .to_string(),
         _ => return None,
     })
 }
 
-/// A value as long as it was recorded, or as one of its kind usually is.
-pub fn content(kind: Kind, key: &str, size_bytes: u32, turn: u64) -> Value {
-    let mut value = match kind {
-        Kind::Session => json!({
-            "userId": key,
-            "sessionId": key,
-            "conversationContext": turns(key),
-            "preferences": preferences(key),
-            "createdAt": 1_748_736_000_000_u64,
-            "lastAccessed": 1_748_736_000_000_u64,
-        }),
-        Kind::Conversation => turns(key),
-        Kind::Recommendations => recommendations(key),
-        _ => preferences(key),
-    };
-    match &mut value {
-        Value::Object(fields) => {
-            fields.insert("turn".to_owned(), turn.into());
+/// A value as long as it was recorded, or as one of its kind usually is, as JSON text:
+/// a replay writes many, and takes none apart.
+pub fn content(kind: Kind, key: &str, size_bytes: u32, turn: u64) -> String {
+    const END_OF_OBJECT: &str = "}";
+    let shopper = quoted(key);
+    let mut digits = itoa::Buffer::new();
+    let turn = digits.format(turn);
+    let (before, mut text, end) = match kind {
+        Kind::Session => {
+            let (turns, preferences) = (turns(&shopper), preferences(&shopper));
+            let parts = [
+                r#"{"userId":"#,
+                &shopper,
+                r#","sessionId":"#,
+                &shopper,
+                r#","conversationContext":"#,
+                &turns,
+                r#"],"preferences":"#,
+                &preferences,
+                r#"},"createdAt":1748736000000,"lastAccessed":1748736000000"#,
+            ];
+            ("", parts.concat(), END_OF_OBJECT)
         }
-        Value::Array(elements) => elements.push(json!({ "turn": turn })),
-        _ => {}
+        Kind::Conversation => (r#"{"context":"#, turns(&shopper), "]"),
+        Kind::Recommendations => ("", recommendations(key), "]"),
+        _ => ("", preferences(&shopper), END_OF_OBJECT),
+    };
+    let is_object = end == END_OF_OBJECT;
+    if is_object {
+        text.extend([r#","turn":"#, turn]);
+    } else {
+        text.extend([r#",{"turn":"#, turn, "}"]);
     }
-    let more = match size_bytes {
-        // As long as it is: it need not be written to be measured.
-        0 => 0,
-        _ => {
-            let length = text(&value).len() + r#","more":"""#.len();
-            (size_bytes as usize).saturating_sub(length)
-        }
-    };
+    let length = text.len() + end.len() + r#","more":"""#.len();
+    let more = (size_bytes as usize).saturating_sub(length);
     if more > 0 {
-        let filler = "x".repeat(more);
-        match &mut value {
-            Value::Object(fields) => {
-                fields.insert("more".to_owned(), filler.into());
-            }
-            Value::Array(elements) => elements.push(filler.into()),
-            _ => {}
-        }
+        text.push_str(if is_object { r#","more":""# } else { r#",""# });
+        text.push_str(&"x".repeat(more));
+        text.push('"');
     }
-    match kind {
-        Kind::Conversation => json!({ "context": value }),
-        _ => value,
+    text.push_str(end);
+    if before.is_empty() {
+        text
+    } else {
+        [before, &text, "}"].concat()
     }
 }
 
-fn turns(key: &str) -> Value {
-    json!([
-        { "role": "user", "text": "I need something for a wedding in June, not black." },
-        { "role": "assistant", "text": "How about a navy midi dress? Your size is in stock.", "shopper": key },
-    ])
+/// Without its last bracket, as what follows: something is added to it.
+fn turns(shopper: &str) -> String {
+    [
+        r#"[{"role":"user","text":"I need something for a wedding in June, not black."},"#,
+        r#"{"role":"assistant","text":"How about a navy midi dress? Your size is in stock.","#,
+        r#""shopper":"#,
+        shopper,
+        "}",
+    ]
+    .concat()
 }
 
-fn preferences(key: &str) -> Value {
-    json!({ "favoriteColors": ["navy", "cream"], "preferredSizes": ["M"], "shopper": key })
+fn preferences(shopper: &str) -> String {
+    let known = r#"{"favoriteColors":["navy","cream"],"preferredSizes":["M"],"shopper":"#;
+    [known, shopper].concat()
 }
 
-fn recommendations(key: &str) -> Value {
+fn recommendations(key: &str) -> String {
     let first = hash(key);
-    (0..10_u32)
-        .map(|rank| {
-            let product = first.wrapping_add(u64::from(rank) * 37) % u64::from(sample::PRODUCTS);
-            json!({
-                "productId": format!("product-{product:04}"),
-                "score": 1.0 - f64::from(rank) / 16.0,
-                "reasons": ["fits your preferred sizes", "similar to what you kept"],
-            })
-        })
-        .collect()
+    let one = |rank: u32| {
+        let product = first.wrapping_add(u64::from(rank) * 37) % u64::from(sample::PRODUCTS);
+        let score = 1.0 - f64::from(rank) / 16.0;
+        format!(
+            r#"{{"productId":"product-{product:04}","score":{score:?},"reasons":["fits your preferred sizes","similar to what you kept"]}}"#
+        )
+    };
+    let all: Vec<String> = (0..10).map(one).collect();
+    ["[", &all.join(",")].concat()
 }
 
 fn hash(key: &str) -> u64 {
@@ -205,7 +209,8 @@ pub fn taste(shopper: u64) -> String {
 pub struct Stored<'a> {
     pub kind: Kind,
     pub key: &'a str,
-    pub content: Value,
+    /// What is stored, as JSON text.
+    pub content: String,
 }
 
 impl Stored<'_> {
@@ -220,11 +225,6 @@ impl Stored<'_> {
             Kind::Products | Kind::Profile | Kind::Orders | Kind::Returns => return None,
         };
         Some(format!("{prefix}{}", self.key))
-    }
-
-    /// What is stored.
-    pub fn text(&self) -> String {
-        text(&self.content)
     }
 }
 
@@ -290,18 +290,18 @@ pub fn make_user(user: &str) -> Call {
 
 /// Calls that store it, for as long as `ttl_s`. Rows are left to PostgreSQL.
 pub fn fill(stored: &[Stored], ttl_s: u32) -> Vec<Call> {
-    let sets: Vec<Value> = stored
-        .iter()
-        .filter_map(|thing| {
-            let key = thing.valkey_key()?;
-            Some(json!({ "type": "set", "key": key, "value": thing.content, "ttl": ttl_s }))
-        })
-        .collect();
+    let set = |thing: &Stored| {
+        let (key, value) = (quoted(&thing.valkey_key()?), &thing.content);
+        Some(format!(
+            r#"{{"type":"set","key":{key},"value":{value},"ttl":{ttl_s}}}"#
+        ))
+    };
+    let sets: Vec<String> = stored.iter().filter_map(set).collect();
     sets.chunks(FILL_BATCH)
         .map(|sets| Call {
             method: Method::Post,
             target: path::batch(),
-            body: Some(json!({ "operations": sets }).to_string()),
+            body: Some(["{\"operations\":[", &sets.join(","), "]}"].concat()),
         })
         .collect()
 }
@@ -351,7 +351,12 @@ mod tests {
             Kind::Profile,
         ] {
             for size_bytes in [2_000, 10_000] {
-                let length = content(kind, "k", size_bytes, 1).to_string().len();
+                let text = content(kind, "k", size_bytes, 1);
+                assert!(
+                    serde_json::from_str::<serde_json::Value>(&text).is_ok(),
+                    "{text}"
+                );
+                let length = text.len();
                 assert!(
                     length.abs_diff(size_bytes as usize) < 12,
                     "{kind:?}: {length}"

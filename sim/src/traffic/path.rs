@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, percent_decode_str, utf8_percent_encode};
 use url::form_urlencoded::{self, Serializer};
 
 use crate::operation::{KEY, Method, Operation};
@@ -33,14 +33,18 @@ pub enum Asked {
 /// Path and query, percent-encoded.
 pub fn write(operation: Operation, key: &str) -> String {
     let (_, route) = operation.route();
-    let text = match operation {
-        Operation::Products => Cow::Borrowed(key),
-        Operation::Returns if is_query(key) => Cow::Borrowed(key),
-        Operation::Returns => format!("userId={}", encoded(key)).into(),
-        _ => encoded(key).into(),
-    };
-    let target = route.replace(KEY, &text);
-    format!("{API}{}", target.trim_end_matches('?'))
+    let (before, after) = route.split_once(KEY).unwrap_or((route, ""));
+    let mut target = [API, before].concat();
+    match operation {
+        Operation::Products => target.push_str(key),
+        Operation::Returns if is_query(key) => target.push_str(key),
+        Operation::Returns => target.extend(["userId="].into_iter().chain(encoded(key))),
+        _ if before.len() < route.len() => target.extend(encoded(key)),
+        _ => {}
+    }
+    target.push_str(after);
+    target.truncate(target.trim_end_matches('?').len());
+    target
 }
 
 pub fn batch() -> String {
@@ -55,8 +59,8 @@ fn is_query(key: &str) -> bool {
     })
 }
 
-fn encoded(key: &str) -> String {
-    utf8_percent_encode(key, NON_ALPHANUMERIC).to_string()
+fn encoded(key: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(key, NON_ALPHANUMERIC)
 }
 
 /// What a request with this method asks for; `target` is a URL, or its path and

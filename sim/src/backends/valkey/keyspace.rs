@@ -4,6 +4,8 @@
 
 use std::collections::HashMap;
 
+use rustc_hash::FxBuildHasher;
+
 use super::Failure;
 
 /// So many commands after each other, and what has expired is thrown away.
@@ -40,8 +42,8 @@ pub(super) enum Lifetime {
 
 #[derive(Debug, Default)]
 pub(super) struct Keyspace {
-    /// Its order is random and never shows.
-    entries: HashMap<Vec<u8>, Entry>,
+    /// Its order never shows.
+    entries: HashMap<Vec<u8>, Entry, FxBuildHasher>,
     pub failure: Option<Failure>,
     /// The time of the command, which stands still while a script runs.
     pub now_ms: u64,
