@@ -68,6 +68,8 @@ pub(crate) enum Answer {
 
 /// How many headers an answer has, about.
 const HEADERS_USUAL: usize = 10;
+/// More than most are long.
+const CACHE_STATUS_USUAL_BYTES: usize = 64;
 
 const MISSING: &[u8] = br#"{"error":"not found"}"#;
 
@@ -284,43 +286,54 @@ fn finish<H: Host>(
 /// `Cache-Status` (RFC 9211), the cache nearest to the origin first. L3 is the
 /// origin and no cache: an answer without a hit is its answer.
 fn cache_status(found: &Found) -> String {
-    let mut hit = format!("hit; ttl={}", found.ttl_s());
-    if found.is_stale {
-        hit.push_str("; detail=stale-if-error");
+    let mut status = String::with_capacity(CACHE_STATUS_USUAL_BYTES);
+    status.push_str(match (found.tier, found.in_l2) {
+        (Tier::L1, _) => "L1; hit",
+        (Tier::L2, _) => "L2; hit",
+        (Tier::L3, InL2::Yes) => "L2; fwd=miss; stored",
+        (Tier::L3, InL2::No) => "L2; fwd=miss",
+        (Tier::L3, InL2::Unavailable) => "L2; fwd=miss; detail=unavailable",
+        (Tier::L3, InL2::Bypassed) => "L2; fwd=bypass",
+    });
+    if found.tier == Tier::L1 || found.is_stale {
+        status.push_str("; ttl=");
+        push(&mut status, found.ttl_s());
     }
-    let l1 = || {
-        let mut l1 = "L1; fwd=miss".to_owned();
+    if found.is_stale {
+        status.push_str("; detail=stale-if-error");
+    }
+    if found.tier != Tier::L1 {
+        status.push_str(", L1; fwd=miss");
         if found.in_l1 {
-            l1.push_str(&format!("; stored; ttl={}", found.ttl_ms / 1000));
+            status.push_str("; stored; ttl=");
+            push(&mut status, found.ttl_ms / 1000);
         }
         if found.is_collapsed {
-            l1.push_str("; collapsed");
+            status.push_str("; collapsed");
         }
-        l1
-    };
-    match (found.tier, found.in_l2) {
-        (Tier::L1, _) => format!("L1; {hit}"),
-        (Tier::L2, _) if found.is_stale => format!("L2; {hit}, {}", l1()),
-        (Tier::L2, _) => format!("L2; hit, {}", l1()),
-        (Tier::L3, InL2::Yes) => format!("L2; fwd=miss; stored, {}", l1()),
-        (Tier::L3, InL2::No) => format!("L2; fwd=miss, {}", l1()),
-        (Tier::L3, InL2::Unavailable) => format!("L2; fwd=miss; detail=unavailable, {}", l1()),
-        (Tier::L3, InL2::Bypassed) => format!("L2; fwd=bypass, {}", l1()),
     }
+    status
 }
 
 /// `Server-Timing` (W3C): what the answer waited for.
 fn server_timing(waited: &Waited) -> Option<String> {
     let stores = [
-        ("gateway", &waited.gateway_ms),
-        ("valkey", &waited.valkey_ms),
-        ("postgres", &waited.postgres_ms),
+        ("gateway;dur=", &waited.gateway_ms),
+        ("valkey;dur=", &waited.valkey_ms),
+        ("postgres;dur=", &waited.postgres_ms),
     ];
-    let metrics: Vec<String> = stores
-        .iter()
-        .filter_map(|(name, ms)| Some(format!("{name};dur={}", ms.get()?)))
-        .collect();
-    (!metrics.is_empty()).then(|| metrics.join(", "))
+    let mut timing = String::new();
+    for (name, ms) in stores.map(|(name, ms)| (name, ms.get())) {
+        let Some(ms) = ms else { continue };
+        timing.push_str(if timing.is_empty() { "" } else { ", " });
+        timing.push_str(name);
+        push(&mut timing, ms);
+    }
+    (!timing.is_empty()).then_some(timing)
+}
+
+fn push(text: &mut String, number: impl itoa::Integer) {
+    text.push_str(itoa::Buffer::new().format(number));
 }
 
 fn sentence(text: &str) -> Bytes {
@@ -328,7 +341,9 @@ fn sentence(text: &str) -> Bytes {
 }
 
 fn entity_tag(body: &[u8]) -> String {
-    format!("\"{}-{:x}\"", hex::checksum(body), body.len())
+    let mut length = itoa::Buffer::new();
+    let length = length.format(body.len());
+    ["\"", &hex::checksum(body), "-", length, "\""].concat()
 }
 
 /// `If-None-Match` with the weak comparison (RFC 9110, section 13.1.2).
