@@ -12,9 +12,9 @@
 //! [`settings`], [`policy`], [`limits`], [`error`], [`json`], [`hex`], [`trace`] (a line
 //! about a request), and [`mutation`], which tests break promises with.
 
+pub mod checksum;
 pub mod clock;
 pub mod error;
-pub mod hex;
 pub mod host;
 pub mod isolate;
 pub mod json;

@@ -15,8 +15,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 use futures_util::future::Either;
 
+use crate::checksum::checksum;
 use crate::error::{Error, Store};
-use crate::hex;
 use crate::host::Host;
 use crate::isolate::Isolate;
 use crate::settings::Backend;
@@ -343,7 +343,7 @@ fn sentence(text: &str) -> Bytes {
 fn entity_tag(body: &[u8]) -> String {
     let mut length = itoa::Buffer::new();
     let length = length.format(body.len());
-    ["\"", &hex::checksum(body), "-", length, "\""].concat()
+    ["\"", &checksum(body), "-", length, "\""].concat()
 }
 
 /// `If-None-Match` with the weak comparison (RFC 9110, section 13.1.2).

@@ -12,7 +12,6 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use url::form_urlencoded::byte_serialize;
 
-use crate::hex::hex;
 use crate::json::{Object, string};
 use crate::limits::ROWS_MAX;
 use crate::policy::Kind;
@@ -68,7 +67,7 @@ impl Tracing {
             method,
             route,
             key,
-            client: hex(&client.to_be_bytes()),
+            client: const_hex::encode(client.to_be_bytes()),
         })
     }
 
@@ -79,7 +78,7 @@ impl Tracing {
     }
 
     fn id(&self, id: &str) -> String {
-        hex(&self.hash(id).to_be_bytes())
+        const_hex::encode(self.hash(id).to_be_bytes())
     }
 
     /// The route as traffic has it, and the key without an id in it.

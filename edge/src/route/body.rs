@@ -6,7 +6,6 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
-use crate::hex::hex;
 use crate::host::Host;
 use crate::json::{self, Object};
 use crate::limits;
@@ -103,7 +102,7 @@ impl Wanted {
                     whole.update([0]);
                 }
                 // One key a filter: a hash of all of them would be too large to look through.
-                let key = [PRODUCTS, ":", &hex(&whole.finalize())].concat();
+                let key = [PRODUCTS, ":", &const_hex::encode(whole.finalize())].concat();
                 let statement = Statement {
                     sql: sql::PRODUCTS,
                     parameters,
@@ -128,9 +127,9 @@ impl Wanted {
             }
             Target::Returns(user, product) => {
                 let key = user.as_deref().map_or_else(every_return, returns_of);
-                let variant = product
-                    .as_deref()
-                    .map_or_else(String::new, |product| hex(&Sha256::digest(product)));
+                let variant = product.as_deref().map_or_else(String::new, |product| {
+                    const_hex::encode(Sha256::digest(product))
+                });
                 let statement = Statement {
                     sql: sql::RETURNS,
                     parameters: vec![user, product, Some(limits::ROWS_MAX.to_string())],
@@ -450,7 +449,7 @@ async fn save_profile<H: Host>(
     // Both are checked; the older name counts only alone.
     let (measurements, former) = (field("body_measurements")?, field("bodyMeasurements")?);
     let measurements = measurements.or(former);
-    let email = format!("{}@users.invalid", hex(&Sha256::digest(&user)));
+    let email = format!("{}@users.invalid", const_hex::encode(Sha256::digest(&user)));
     let key = copy_key("profile", &user);
     let statement = Statement {
         sql: sql::SAVE_PROFILE,
@@ -575,7 +574,10 @@ fn new_id<H: Host>(
 ) -> Result<String, Error> {
     let Some(key) = &request.idempotency_key else {
         let now_ms = tiers.host.now_ms();
-        return Ok(format!("{kind}_{now_ms}_{}", hex(&tiers.host.random())));
+        return Ok(format!(
+            "{kind}_{now_ms}_{}",
+            const_hex::encode(tiers.host.random())
+        ));
     };
     let is_printable = key.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     if !is_printable || !(1..=limits::IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) {
@@ -587,7 +589,7 @@ fn new_id<H: Host>(
     let digest = Sha256::digest(format!("{kind} {} {user} {key}", user.len()));
     Ok(format!(
         "{kind}_0_{}",
-        hex(digest.first_chunk::<16>().unwrap_or(&[0; 16]))
+        const_hex::encode(digest.first_chunk::<16>().unwrap_or(&[0; 16]))
     ))
 }
 

@@ -24,7 +24,6 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Fault, Store};
-use crate::hex::hex;
 use crate::host::Host;
 use crate::isolate::Isolate;
 use crate::limits;
@@ -243,7 +242,7 @@ impl<H: Host> Tiers<H> {
     }
 
     fn token(&self) -> String {
-        hex(&self.host.random())
+        const_hex::encode(self.host.random())
     }
 
     // ------------------------------------------------------------ the stores

@@ -16,8 +16,8 @@ use bytes::Bytes;
 use futures_util::future::{Either, select};
 
 use super::shared;
+use crate::checksum::{CHECKSUM_BYTES, checksum};
 use crate::error::{Error, Fault, Store};
-use crate::hex::{CHECKSUM_DIGITS, checksum};
 use crate::host::Host;
 use crate::limits::{COPY_AGE_MS_MAX, STALE_IF_ERROR_S_MAX, TOUCHED_BYTES_MAX};
 use crate::mutation::{self, Mutation};
@@ -189,7 +189,7 @@ pub fn copy(reply: &Reply) -> Option<Copy> {
         if body.is_empty() {
             return Some((age_ms, None));
         }
-        let (sum, body) = body.split_at_checked(CHECKSUM_DIGITS)?;
+        let (sum, body) = body.split_at_checked(CHECKSUM_BYTES)?;
         let is_whole = !body.is_empty() && sum == checksum(body).as_bytes();
         // A reply shares the buffer that it was read into.
         is_whole.then(|| (age_ms, Some(Bytes::copy_from_slice(body))))

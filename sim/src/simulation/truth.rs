@@ -7,7 +7,9 @@
 //! not judged.
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
+use memchr::memmem::Finder;
 use rustc_hash::FxBuildHasher;
 
 use crate::traffic::Thing;
@@ -91,9 +93,9 @@ impl Truth {
 
 /// The turn that a body shows.
 pub fn shown(body: &[u8]) -> Option<Turn> {
-    const NAME: &[u8] = br#""turn":"#;
-    let at = memchr::memmem::find(body, NAME)?;
-    let digits = body.get(at + NAME.len()..)?.trim_ascii_start();
+    static NAME: LazyLock<Finder> = LazyLock::new(|| Finder::new(br#""turn":"#));
+    let at = NAME.find(body)?;
+    let digits = body.get(at + NAME.needle().len()..)?.trim_ascii_start();
     let length = digits
         .iter()
         .take_while(|byte| byte.is_ascii_digit())

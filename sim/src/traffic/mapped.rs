@@ -268,7 +268,7 @@ mod tests {
             if request.operation.has_l3() {
                 assert_eq!(request.operation.effect(), Effect::Read, "{target}");
             } else if request.operation != Operation::Floor {
-                assert!(target.contains("/replay%2D"), "{target}");
+                assert!(target.contains("/replay-"), "{target}");
             }
         }
         for thing in call::stored(&mapped) {

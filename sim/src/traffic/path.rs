@@ -5,12 +5,20 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{
+    AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_decode_str, utf8_percent_encode,
+};
 use url::form_urlencoded::{self, Serializer};
 
 use crate::operation::{KEY, Method, Operation};
 
 const API: &str = "/api/vultr";
+/// What is no unreserved character (RFC 3986, section 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 /// The caches that share a path with generic keys, each with the prefix of its
 /// keys in Valkey.
 const TYPED: [&str; 3] = ["conversation", "recommendations", "preferences"];
@@ -60,7 +68,7 @@ fn is_query(key: &str) -> bool {
 }
 
 fn encoded(key: &str) -> PercentEncode<'_> {
-    utf8_percent_encode(key, NON_ALPHANUMERIC)
+    utf8_percent_encode(key, RESERVED)
 }
 
 /// What a request with this method asks for; `target` is a URL, or its path and

@@ -20,9 +20,9 @@ use crate::limits::{
 use crate::wire::WireError;
 
 const CRLF: &[u8] = b"\r\n";
-/// A vector that grows begins with room for so many: too much for the small
-/// aggregates that a server can send by the hundred thousand.
-const ITEMS_AT_FIRST_MAX: usize = 4;
+/// An aggregate begins with room for its elements, but for no more than so many: its
+/// length is only what the server says. As many as the answer to HELLO has.
+const ITEMS_AT_FIRST_MAX: usize = 16;
 /// The first bytes of all that we take. Attributes (`|`) come from the RESP3
 /// specification; its streamed parts (`;`, `.`) are left out on purpose.
 const TYPES: &[u8] = b"+-:$*_#,(!=%~>|";

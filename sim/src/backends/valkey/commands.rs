@@ -231,8 +231,17 @@ pub(super) fn unknown(arguments: &[&[u8]]) -> Reply {
     )
 }
 
+/// So many make no number that is too large.
+const SHORT_DIGITS: usize = 9;
+
 /// A number as the server takes it: digits and nothing else (`string2ll`).
 pub(super) fn integer(text: &[u8]) -> Option<i64> {
+    // Most are lengths, of few digits.
+    if text.len() <= SHORT_DIGITS && text.iter().all(u8::is_ascii_digit) && !text.starts_with(b"0")
+    {
+        let add = |sum, digit: &u8| sum * 10 + i64::from(digit - b'0');
+        return (!text.is_empty()).then(|| text.iter().fold(0, add));
+    }
     let number: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     (itoa::Buffer::new().format(number).as_bytes() == text).then_some(number)
 }
