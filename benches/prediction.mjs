@@ -2,7 +2,7 @@
 // is calibrated, the same traffic is replayed in virtual time and fired at it, and the two are held
 // against one another.
 //
-//     node benches/prediction.mjs [--round-trip-ms=10] [--speed=25] [--requests=20000] [--trace=FILE]
+//     node benches/prediction.mjs [--round-trip-ms=10] [--speed=25] [--requests=20000] [--seeds=20] [--trace=FILE]
 //
 // Knows only how the commands of the simulator follow one another.
 
@@ -21,6 +21,8 @@ const { values: options } = parseArgs({
     speed: { type: "string", default: "25" },
     // More than the recording has.
     requests: { type: "string", default: "20000" },
+    // Predictions, of which the mean counts.
+    seeds: { type: "string", default: "20" },
     trace: { type: "string", default: `${ROOT}tests/data/weblog-424-norobots-evening.slt.gz` },
   },
 });
@@ -37,7 +39,7 @@ async function sim(args, file) {
 }
 
 const directory = await mkdtemp(join(tmpdir(), "shepherd-edge-prediction-"));
-const [model, predicted] = ["model.json", "predicted.json"].map((name) => join(directory, name));
+const model = join(directory, "model.json");
 const near = await stores();
 const round_trip_ms = Number(options["round-trip-ms"]);
 const valkey = await delayed(near.settings.VALKEY_URL, round_trip_ms);
@@ -47,8 +49,14 @@ const pace = [options.trace, `--speed=${options.speed}`];
 try {
   await sim(["calibrate", `--url=${edge.url}`, `--valkey-url=${valkey.url}`, `--database-url=${postgres.url}`, `--output=${model}`]);
   const settings = Object.entries(PATIENT).map(([name, value]) => `--set=${name}=${value}`);
-  await sim(["replay", ...pace, ...settings, `--model=${model}`, `--requests=${options.requests}`, "--json"], predicted);
-  await sim(["load", ...pace, `--url=${edge.url}`, `--requests=${options.requests}`, `--compare=${predicted}`]);
+  const limit = `--requests=${options.requests}`;
+  const predictions = [];
+  for (let seed = 1; seed <= Number(options.seeds); seed++) {
+    const predicted = join(directory, `predicted-${seed}.json`);
+    await sim(["replay", ...pace, ...settings, `--model=${model}`, limit, `--seed=${seed}`, "--json"], predicted);
+    predictions.push(`--compare=${predicted}`);
+  }
+  await sim(["load", ...pace, `--url=${edge.url}`, limit, ...predictions]);
 } finally {
   await edge.close();
   valkey.close();

@@ -70,9 +70,10 @@ pub struct Options {
     /// Call it saturated when the p99 of the send lag is longer than so many ms
     #[arg(long, value_name = "MS", default_value_t = 10.0, value_parser = positive)]
     pub lag_limit: f64,
-    /// Hold the result against what `sim replay --json` said of the same traffic; - reads it from stdin
+    /// Hold the result against what `sim replay --json` said of the same traffic; - reads it from stdin.
+    /// Repeated, with replays that differ in --seed: against their mean, and their spread shows what is chance
     #[arg(long, value_name = "REPORT")]
-    pub compare: Option<PathBuf>,
+    pub compare: Vec<PathBuf>,
     #[command(flatten)]
     pub tolerance: Tolerance,
     /// With --compare: fail when the prediction is off by more than the tolerances, or nothing can be judged
@@ -193,7 +194,8 @@ impl Options {
 /// A sentence: a file cannot be read, an edge is not there or does not store
 /// what the traffic reads, or not one request was answered.
 pub async fn load(options: &Options, end: impl Future<Output = ()>) -> Result<Loaded> {
-    let predicted = options.compare.as_deref().map(Report::open).transpose()?;
+    let predicted = options.compare.iter().map(|file| Report::open(file));
+    let predicted = predicted.collect::<Result<Vec<Report>>>()?;
     let mut traffic = traffic::open(&options.trace, options.format)?;
     say::beside(&traffic.oddities);
     if options.rate.is_none() {
@@ -238,7 +240,8 @@ pub async fn load(options: &Options, end: impl Future<Output = ()>) -> Result<Lo
             counts.first_error.unwrap_or_default()
         );
     }
-    let comparison = predicted.map(|predicted| compare(&predicted, &report, options.tolerance));
+    let comparison =
+        (!predicted.is_empty()).then(|| compare(&predicted, &report, options.tolerance));
     let is_right = |found: &Comparison| found.is_judged() && found.is_within;
     let is_good = counts.left == 0 && (!options.strict || comparison.as_ref().is_none_or(is_right));
     Ok(Loaded {

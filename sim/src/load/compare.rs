@@ -1,9 +1,7 @@
-//! What was predicted beside what was measured: two reports of the same traffic,
-//! one from a replay and one from a load.
+//! What was predicted beside what was measured: reports of the same traffic, one of a
+//! load and one or more of replays, which differ in their seeds.
 //!
 //! Knows reports, and when a difference says anything. Runs neither.
-
-use std::collections::HashMap;
 
 use comfy_table::{Cell, Color};
 use serde::{Deserialize, Serialize};
@@ -24,7 +22,8 @@ const DEVIATIONS: f64 = 1.96;
 /// What is still right.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, clap::Args)]
 pub struct Tolerance {
-    /// With --strict: how far the share of a tier may be off, in percentage points
+    /// With --strict: how far the share of a tier may be off, in percentage points, beyond what
+    /// another seed could be off, where there are several predictions
     #[arg(
         long = "tolerance-points",
         value_name = "POINTS",
@@ -43,7 +42,7 @@ pub struct Tolerance {
     pub percent: f64,
 }
 
-/// All operations that both reports have, and all requests together.
+/// All operations that both sides have, and all requests together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     pub tolerance: Tolerance,
@@ -63,6 +62,10 @@ pub struct Line {
     /// Predicted less measured share of L1, L2 and L3, in percentage points;
     /// none where no tier was named.
     pub points: Option<[f64; 3]>,
+    /// By how much these could be others, had chance been another one, as it is with
+    /// every seed; none of one prediction.
+    #[serde(default)]
+    pub chance_points: Option<[f64; 3]>,
     /// Predicted less measured latency at p50, p95 and p99, in percent of what
     /// was measured.
     pub percent: [f64; 3],
@@ -74,31 +77,49 @@ pub struct Line {
     pub is_within: bool,
 }
 
-/// Holds a prediction against a measurement of the same traffic.
-pub fn compare(predicted: &Report, measured: &Report, tolerance: Tolerance) -> Comparison {
-    let find = |rows: &[Row]| -> HashMap<String, Row> {
-        let named = |row: &Row| (row.operation.clone(), row.clone());
-        rows.iter().map(named).collect()
+/// Holds predictions, of which the mean counts, against a measurement of the same
+/// traffic.
+pub fn compare(predicted: &[Report], measured: &Report, tolerance: Tolerance) -> Comparison {
+    let named = |report: &Report, name: &str| {
+        let mut rows = report.rows.iter();
+        rows.find(|row| row.operation == name).cloned()
     };
-    let (theirs, ours) = (find(&predicted.rows), find(&measured.rows));
     let mut lines = Vec::new();
     let mut unmatched = Vec::new();
     for operation in Operation::ALL.map(Operation::name) {
-        match (theirs.get(operation), ours.get(operation)) {
-            (Some(predicted), Some(measured)) => {
-                let counts = [predicted.requests, measured.requests];
-                if counts[0].abs_diff(counts[1]) > COUNT_OFF_MAX.max(counts[1] / 100) {
-                    unmatched.push(format!("{operation} ({} and {})", counts[0], counts[1]));
+        let theirs = predicted.iter().map(|report| named(report, operation));
+        match (
+            theirs.collect::<Option<Vec<Row>>>(),
+            named(measured, operation),
+        ) {
+            (Some(theirs), Some(ours)) => {
+                let is_off = |counts: &[u64; 2]| {
+                    counts[0].abs_diff(counts[1]) > COUNT_OFF_MAX.max(counts[1] / 100)
+                };
+                let counts = theirs.iter().map(|row| [row.requests, ours.requests]);
+                if let Some([predicted, measured]) = counts.clone().find(is_off) {
+                    unmatched.push(format!("{operation} ({predicted} and {measured})"));
                 }
-                lines.push(line(predicted, measured, &[measured], tolerance));
+                let rows: Vec<&Row> = theirs.iter().collect();
+                lines.push(line((&rows, &theirs), (&[&ours], &ours), tolerance));
             }
-            (None, None) => {}
-            _ => unmatched.push(operation.to_owned()),
+            (_, ours) => {
+                let has_it = |report: &Report| named(report, operation).is_some();
+                if ours.is_some() || predicted.iter().any(has_it) {
+                    unmatched.push(operation.to_owned());
+                }
+            }
         }
     }
-    let theirs: Vec<&Row> = predicted.requests().collect();
+    let all_of = |report: &Report| together(ALL, &report.requests().collect::<Vec<_>>());
+    let theirs: Vec<&Row> = predicted.iter().flat_map(Report::requests).collect();
+    let seeds: Vec<Row> = predicted.iter().map(all_of).collect();
     let ours: Vec<&Row> = measured.requests().collect();
-    lines.push(line(&together(&theirs), &together(&ours), &ours, tolerance));
+    lines.push(line(
+        (&theirs, &seeds),
+        (&ours, &all_of(measured)),
+        tolerance,
+    ));
     let is_within = unmatched.is_empty() && lines.iter().all(|line| line.is_within);
     Comparison {
         tolerance,
@@ -108,8 +129,15 @@ pub fn compare(predicted: &Report, measured: &Report, tolerance: Tolerance) -> C
     }
 }
 
-/// `sampled` are the rows that the measured one was made of.
-fn line(predicted: &Row, measured: &Row, sampled: &[&Row], tolerance: Tolerance) -> Line {
+/// Each side with the rows that it was made of; of what was predicted, one is made for
+/// each seed.
+fn line(
+    (theirs, seeds): (&[&Row], &[Row]),
+    (sampled, measured): (&[&Row], &Row),
+    tolerance: Tolerance,
+) -> Line {
+    let predicted = &together(&measured.operation, theirs);
+    let predicted_requests = predicted.requests / seeds.len().max(1) as u64;
     let points = match (shares(predicted), shares(measured)) {
         (Some(predicted), Some(measured)) => Some(differences(predicted, measured)),
         (None, None) => None,
@@ -128,22 +156,43 @@ fn line(predicted: &Row, measured: &Row, sampled: &[&Row], tolerance: Tolerance)
         error(theirs.p99_us, ours.p99_us),
     ];
     let sampling_percent = QUANTILES.map(|quantile| sampling_percent(sampled, quantile));
-    let is_judged = predicted.requests.min(measured.requests) >= JUDGED_FROM;
-    let are_near = |points: [f64; 3]| points.iter().all(|error| error.abs() <= tolerance.points);
+    let is_judged = predicted_requests.min(measured.requests) >= JUDGED_FROM;
+    let chance_points = points.and(chance_points(seeds));
+    let are_near = |points: [f64; 3]| {
+        let mut both = points.iter().zip(chance_points.unwrap_or_default());
+        both.all(|(error, doubt)| error.abs() <= tolerance.points + doubt)
+    };
     let are_right = || {
         let mut both = percent.iter().zip(sampling_percent);
         both.all(|(error, doubt)| error.abs() <= tolerance.percent + doubt)
     };
     Line {
         operation: measured.operation.clone(),
-        predicted_requests: predicted.requests,
+        predicted_requests,
         measured_requests: measured.requests,
         is_judged,
         is_within: !is_judged || points.is_none_or(are_near) && are_right(),
         points,
+        chance_points,
         percent,
         sampling_percent,
     }
+}
+
+/// Half of the interval that holds the share of another run, which the measured one is,
+/// in 95 of 100 runs, about the mean of these (normal distributions).
+fn chance_points(seeds: &[Row]) -> Option<[f64; 3]> {
+    let runs = seeds
+        .iter()
+        .map(shares)
+        .collect::<Option<Vec<[f64; 3]>>>()?;
+    let count = runs.len() as f64;
+    let half = |share: fn(&[f64; 3]) -> f64| {
+        let mean = runs.iter().map(share).sum::<f64>() / count;
+        let squares: f64 = runs.iter().map(|run| (share(run) - mean).powi(2)).sum();
+        DEVIATIONS * (squares / (count - 1.0) * (1.0 + 1.0 / count)).sqrt()
+    };
+    (runs.len() > 1).then(|| [half(|run| run[0]), half(|run| run[1]), half(|run| run[2])])
 }
 
 /// Half of the interval that holds a quantile in 95 of 100 samples, in percent of it:
@@ -172,8 +221,14 @@ fn shares(row: &Row) -> Option<[f64; 3]> {
     (known > 0).then(|| [row.l1, row.l2, row.l3].map(share))
 }
 
-/// One row of all requests.
-fn together(rows: &[&Row]) -> Row {
+/// One row of several.
+fn together(name: &str, rows: &[&Row]) -> Row {
+    if let [row] = rows {
+        return Row {
+            operation: name.to_owned(),
+            ..(*row).clone()
+        };
+    }
     let sum = |count: fn(&Row) -> u64| rows.iter().map(|row| count(row)).sum();
     let [p50_us, p95_us, p99_us] = QUANTILES.map(|quantile| merged_us(rows, quantile));
     let latency = crate::report::Latency {
@@ -184,7 +239,7 @@ fn together(rows: &[&Row]) -> Row {
         curve: Vec::new(),
     };
     Row {
-        operation: ALL.to_owned(),
+        operation: name.to_owned(),
         requests: sum(|row| row.requests),
         l1: sum(|row| row.l1),
         l2: sum(|row| row.l2),
@@ -259,7 +314,7 @@ impl Comparison {
         let mut text = table.trim_fmt();
         text.push_str(&format!(
             "\nShares in percentage points, latencies in percent of what was measured; after ±, by how much \
-             another\nsample of as many requests could differ (95 %), which is no fault of the prediction. \
+             another\nrun of as many requests could differ (95 %), which is no fault of the prediction. \
              Operations with fewer than\n{JUDGED_FROM} requests are not judged. {} of ±{} points and ±{} % beyond that.\n",
             match (self.is_judged(), self.lines.iter().all(|line| line.is_within)) {
                 (false, _) => "Here none is, by the tolerance",
@@ -284,14 +339,19 @@ impl Comparison {
             (true, true) => Color::Green,
             (true, false) => Color::Red,
         };
+        let chance = line.chance_points.filter(|_| line.is_judged);
+        let share = |(error, doubt): (f64, f64)| {
+            let text = match chance {
+                Some(_) => format!("{error:+.2} ±{doubt:.2}"),
+                None => format!("{error:+.2}"),
+            };
+            Cell::new(text).fg(colour(error, self.tolerance.points + doubt))
+        };
         let points = line.points.map_or_else(
             || vec![Cell::new("–"); 3],
             |points| {
-                points
-                    .map(|error| {
-                        Cell::new(format!("{error:+.2}")).fg(colour(error, self.tolerance.points))
-                    })
-                    .to_vec()
+                let both = points.into_iter().zip(chance.unwrap_or_default());
+                both.map(share).collect()
             },
         );
         let both = line.percent.iter().zip(line.sampling_percent);
@@ -317,6 +377,8 @@ impl Comparison {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use anyhow::Result;
 
     use super::*;
@@ -344,9 +406,9 @@ mod tests {
     #[test]
     fn what_is_the_same_is_within_and_what_is_not_is_told_by_how_much() -> Result<()> {
         let measured = report(&[(Operation::Session, 500, 500, 1_000)])?;
-        assert!(compare(&measured, &measured, TOLERANCE).is_within);
+        assert!(compare(slice::from_ref(&measured), &measured, TOLERANCE).is_within);
         let off = compare(
-            &report(&[(Operation::Session, 510, 490, 1_200)])?,
+            &[report(&[(Operation::Session, 510, 490, 1_200)])?],
             &measured,
             TOLERANCE,
         );
@@ -360,11 +422,36 @@ mod tests {
     }
 
     #[test]
+    fn of_several_predictions_the_mean_counts_and_their_spread_is_chance() -> Result<()> {
+        let shares = |l1| report(&[(Operation::Session, l1, 1_000 - l1, 1_000)]);
+        let measured = shares(516)?;
+        let seeds = [shares(500)?, shares(510)?, shares(520)?];
+        assert!(!compare(&seeds[..1], &measured, TOLERANCE).is_within);
+        let all = compare(&seeds, &measured, TOLERANCE);
+        let session = &all.lines[0];
+        assert_eq!(session.predicted_requests, 1_000);
+        let (points, chance) = (session.points.unwrap(), session.chance_points.unwrap());
+        assert!((points[0] + 0.6).abs() < 1e-9 && points[2] == 0.0);
+        // One point of deviation, seen in three runs and drawn once more.
+        let expected = DEVIATIONS * (1.0 + 1.0 / 3.0_f64).sqrt();
+        assert!(
+            (chance[0] - expected).abs() < 1e-9 && chance[2] == 0.0,
+            "{chance:?}"
+        );
+        assert!(
+            all.is_within && all.text().contains("-0.60 ±2.26"),
+            "{}",
+            all.text()
+        );
+        Ok(())
+    }
+
+    #[test]
     fn few_requests_are_shown_and_not_judged() -> Result<()> {
         let many = (Operation::Session, 1_000, 1_000, 1_000);
         let few = |us| (Operation::Preferences, 10, 0, us);
         let comparison = compare(
-            &report(&[many, few(9_000)])?,
+            &[report(&[many, few(9_000)])?],
             &report(&[many, few(1_000)])?,
             TOLERANCE,
         );
@@ -386,7 +473,7 @@ mod tests {
             })
         };
         // The median of 1000 evenly spread ones lies between the 469th and the 531st.
-        let comparison = compare(&sampled(117)?, &sampled(100)?, TOLERANCE);
+        let comparison = compare(&[sampled(117)?], &sampled(100)?, TOLERANCE);
         let [p50, _, p99] = comparison.lines[0].sampling_percent;
         assert!((p50 - 6.2).abs() < 0.5 && p99 < 1.5, "{p50} {p99}");
         let session = &comparison.lines[0];
@@ -398,7 +485,7 @@ mod tests {
             percent: 16.5,
             ..TOLERANCE
         };
-        assert!(compare(&sampled(117)?, &sampled(100)?, tails).is_within);
+        assert!(compare(&[sampled(117)?], &sampled(100)?, tails).is_within);
         Ok(())
     }
 
@@ -410,7 +497,7 @@ mod tests {
             (Operation::VoiceQuery, 500, 0, 90_000),
         ])?;
         let rows: Vec<&Row> = report.requests().collect();
-        let all = together(&rows);
+        let all = together(ALL, &rows);
         assert_eq!((all.requests, all.l1, all.l2), (1_000, 900, 100));
         assert!(all.latency.p50_us.abs_diff(1_000) < 10, "{all:?}");
         assert!(all.latency.p95_us.abs_diff(5_000) < 10, "{all:?}");
@@ -421,12 +508,12 @@ mod tests {
     fn an_operation_of_one_side_only_is_named() -> Result<()> {
         let measured = report(&[(Operation::Session, 1, 0, 1)])?;
         let predicted = report(&[(Operation::Products, 1, 0, 1)])?;
-        let comparison = compare(&predicted, &measured, TOLERANCE);
+        let comparison = compare(&[predicted], &measured, TOLERANCE);
         assert_eq!(comparison.unmatched, ["session lookup", "products"]);
         assert!(!comparison.is_within);
         let more = report(&[(Operation::Session, 1_200, 0, 1)])?;
         let fewer = report(&[(Operation::Session, 1_100, 0, 1)])?;
-        let comparison = compare(&more, &fewer, TOLERANCE);
+        let comparison = compare(&[more], &fewer, TOLERANCE);
         assert_eq!(comparison.unmatched, ["session lookup (1200 and 1100)"]);
         assert!(comparison.text().contains("NOT the same traffic"));
         Ok(())
