@@ -98,7 +98,8 @@ pub struct Isolates {
 }
 
 /// What the edge itself needs for a request, beyond what it waits for, in µs. For
-/// the least of each an isolate is busy; more is the way to it, and waits in between.
+/// the least of each an isolate is busy, if nothing else is said; more is the way to it,
+/// and waits in between.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Edge {
@@ -106,6 +107,9 @@ pub struct Edge {
     pub start_us: Times,
     /// Of any request.
     pub floor_us: Times,
+    /// So much of it the isolate is busy; none: for the least.
+    #[serde(default)]
+    pub floor_busy_us: Option<u64>,
     /// More, of one that no tier answered; and so on.
     pub none_us: Times,
     pub l1_us: Times,
@@ -229,11 +233,19 @@ impl Default for Limits {
     }
 }
 
+impl Edge {
+    /// How long an isolate is busy with any request.
+    pub fn busy_us(&self) -> u64 {
+        self.floor_busy_us.unwrap_or(self.floor_us.least())
+    }
+}
+
 impl Default for Edge {
     fn default() -> Self {
         Self {
             start_us: Times::Always(10_000),
             floor_us: Times::Always(300),
+            floor_busy_us: None,
             none_us: Times::Always(0),
             l1_us: Times::Always(100),
             l2_us: Times::Always(400),
@@ -349,12 +361,17 @@ impl Model {
         let Edge {
             start_us,
             floor_us,
+            floor_busy_us,
             none_us,
             l1_us,
             l2_us,
             l3_us,
             write_us,
         } = &self.edge;
+        ensure!(
+            floor_busy_us.is_none_or(|busy_us| busy_us <= floor_us.least()),
+            "\"edge.floor_busy_us\" may be no longer than the least of \"edge.floor_us\""
+        );
         let times = [
             ("edge.start_us", start_us),
             ("edge.floor_us", floor_us),

@@ -128,6 +128,7 @@ fn an_l1_in_the_simulation_hits_as_often_as_the_bare_cache() -> Result<()> {
     model.edge = model::Edge {
         start_us: zero(),
         floor_us: zero(),
+        floor_busy_us: None,
         none_us: zero(),
         l1_us: zero(),
         l2_us: zero(),

@@ -41,6 +41,7 @@ fn model() -> Model {
         edge: model::Edge {
             start_us: Times::Always(0),
             floor_us: Times::Always(200),
+            floor_busy_us: None,
             none_us: Times::Always(30),
             l1_us: Times::Always(50),
             l2_us: Times::Always(400),

@@ -40,8 +40,12 @@ const ROWS_PART: usize = 4;
 /// Of the rate, for what L3 answers: each is a connection to PostgreSQL, where a
 /// process begins, and too many of these wait for one another.
 const L3_RATE_PART: f64 = 0.25;
-/// No tier, L1, L2, L3, writes.
-const CASES: usize = 5;
+/// No tier, the same in bursts, L1, L2, L3, writes.
+const CASES: usize = 6;
+/// So many requests at once, and how often, in ms: a burst is answered long before the
+/// next one is sent.
+pub const BURST: usize = 8;
+const BURST_EVERY_MS: u64 = 160;
 const FILLED_TTL_S: u32 = 600;
 /// Fewer answers by the tier that a case is made for make it another case.
 const ANSWERED_PART_MIN: f64 = 0.97;
@@ -63,6 +67,8 @@ const WRITES: [Operation; 3] = [
 #[derive(Debug, Clone, Default)]
 pub struct Cases {
     pub none: Measured,
+    /// The same, where [`BURST`] were sent at once.
+    pub burst: Measured,
     pub l1: Measured,
     pub l2: Measured,
     pub l3: Measured,
@@ -99,6 +105,7 @@ pub async fn measure(target: &Arc<Target>, samples: usize, rate: u32) -> Result<
     for number in 0..turns {
         let begin = WARM + number * (READS.len() + turn);
         cases.none.extend(bench.floor(number, turn).await?);
+        cases.burst.extend(bench.burst(number, turn).await?);
         let few = part(&reads, begin, READS.len());
         cases.l1.extend(bench.l1(&few, turn).await?);
         let many = part(&reads, begin + READS.len(), turn);
@@ -129,6 +136,7 @@ pub async fn measure(target: &Arc<Target>, samples: usize, rate: u32) -> Result<
 #[derive(Debug, Default)]
 struct Seen {
     none: Vec<u64>,
+    burst: Vec<u64>,
     l1: Vec<u64>,
     l2: Vec<u64>,
     l3: Vec<u64>,
@@ -137,10 +145,19 @@ struct Seen {
 
 impl Seen {
     fn measured(self) -> Cases {
-        let [none, l1, l2, l3, write] =
-            [self.none, self.l1, self.l2, self.l3, self.write].map(Measured::from_iter);
+        let Self {
+            none,
+            burst,
+            l1,
+            l2,
+            l3,
+            write,
+        } = self;
+        let [none, burst, l1, l2, l3, write] =
+            [none, burst, l1, l2, l3, write].map(Measured::from_iter);
         Cases {
             none,
+            burst,
             l1,
             l2,
             l3,
@@ -172,13 +189,18 @@ impl Bench {
     async fn fire(&self, traffic: Traffic) -> Result<Counts> {
         let asks_l3 = traffic.requests.iter().any(|one| one.operation.has_l3());
         let part = if asks_l3 { L3_RATE_PART } else { 1.0 };
+        let pace = Pace::Rate {
+            per_s: f64::from(self.rate) * part,
+            arrivals: Arrivals::Even,
+        };
+        self.fire_at(traffic, pace).await
+    }
+
+    async fn fire_at(&self, traffic: Traffic, pace: Pace) -> Result<Counts> {
         let plan = Plan {
             traffic,
             targets: vec![Arc::clone(&self.target)],
-            pace: Pace::Rate {
-                per_s: f64::from(self.rate) * part,
-                arrivals: Arrivals::Even,
-            },
+            pace,
             limits: Limits::default(),
             bar: self.bar.clone(),
         };
@@ -204,6 +226,18 @@ impl Bench {
     async fn floor(&self, turn: usize, count: usize) -> Result<Vec<u64>> {
         let requests = self.of(&[Operation::Floor], &format!("floor-{turn}"), count);
         Ok(latencies(&self.fire(requests).await?))
+    }
+
+    /// The isolate does one after the other, whoever waits for them.
+    async fn burst(&self, turn: usize, count: usize) -> Result<Vec<u64>> {
+        let mut requests = self.of(&[Operation::Floor], &format!("burst-{turn}"), count);
+        // Half of a burst would be another one.
+        requests.requests.truncate((count / BURST).max(1) * BURST);
+        for (number, request) in requests.requests.iter_mut().enumerate() {
+            request.time_ms = (number / BURST) as u64 * BURST_EVERY_MS;
+        }
+        let pace = Pace::Recorded { speed: 1.0 };
+        Ok(latencies(&self.fire_at(requests, pace).await?))
     }
 
     /// A few keys, read once, which does not count, and then again and again for

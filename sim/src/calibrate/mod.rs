@@ -25,7 +25,7 @@ pub mod cases;
 pub mod fit;
 pub mod stores;
 
-use cases::Cases;
+use cases::{BURST, Cases};
 use fit::{Measured, Wait};
 use stores::Stores;
 
@@ -149,7 +149,14 @@ fn assemble(cases: &Cases, stores: &Stores) -> Calibration {
     model.edge.l3_us = added("from L3", &cases.l3, fit::Flights::Both);
     model.edge.write_us = added("write to Valkey", &cases.write, fit::Flights::Valkey);
     model.edge.floor_us = floor;
+    let busy_us = busy_us(cases).min(model.edge.floor_us.least());
+    model.edge.floor_busy_us = Some(busy_us);
     let mut notes = stores.notes.clone();
+    notes.push(format!(
+        "{BURST} requests at once that no tier answers take {:.2} ms (p50): the isolate is busy with one for {:.2} ms.",
+        cases.burst.at(0.5) as f64 / 1e3,
+        busy_us as f64 / 1e3
+    ));
     notes.push(
         "Not measured, as usual: edge.start_us, how many isolates there are elsewhere, and \
          hyperdrive_way."
@@ -160,6 +167,13 @@ fn assemble(cases: &Cases, stores: &Stores) -> Calibration {
         lines,
         notes,
     }
+}
+
+/// For how long an isolate is busy with a request: of those that are sent at once, each
+/// waits for all before it, half of them on the average.
+fn busy_us(cases: &Cases) -> u64 {
+    let more_us = cases.burst.at(0.5).saturating_sub(cases.none.at(0.5));
+    (more_us * 2 / (BURST as u64 - 1)).max(1)
 }
 
 impl Calibration {
@@ -226,6 +240,7 @@ mod tests {
         let measured = |us: u64| (0..600).map(|more| us + more % 97).collect::<Measured>();
         let cases = Cases {
             none: measured(300),
+            burst: measured(1_000),
             l1: measured(400),
             l2: measured(3_000),
             l3: measured(20_000),
@@ -239,6 +254,8 @@ mod tests {
         calibration.save(file.path())?;
         assert_eq!(Model::open(file.path())?, calibration.model);
         // Of 3 ms two round trips of 1 ms, 0.1 ms of work and 0.3 ms of floor are not the edge's.
+        // Of eight at once half wait for three and a half others, 0.7 ms together.
+        assert_eq!(calibration.model.edge.floor_busy_us, Some(200));
         let l2_us = calibration.lines[2].added_us;
         assert!(l2_us.abs_diff(600) < 60, "{l2_us}");
         assert!(calibration.to_string().contains("from L3"));

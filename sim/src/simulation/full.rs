@@ -289,9 +289,10 @@ impl Replay {
         let (node, is_new) = self.node_of(request);
         let edge = &self.setup.model.edge;
         if is_new {
-            self.compute(&node, &edge.start_us).await;
+            let start_us = &edge.start_us;
+            self.compute(&node, start_us, start_us.least()).await;
         }
-        self.compute(&node, &edge.floor_us).await;
+        self.compute(&node, &edge.floor_us, edge.busy_us()).await;
         let asked = asked(&Call::of(&self.traffic, request, turn));
         let _asked = node.hold(asked.body.as_ref().map_or(0, Bytes::len));
         let place = node.place.for_request();
@@ -306,7 +307,7 @@ impl Replay {
             None => &edge.none_us,
         };
         self.measure(&node, more_us);
-        self.compute(&node, more_us).await;
+        self.compute(&node, more_us, more_us.least()).await;
         self.judge(request, &node, (sent_us, turn), tier, &response);
         (node.place_number, response.status)
     }
@@ -327,7 +328,7 @@ impl Replay {
 
     /// What the platform gives an answer, and the isolate that has it now.
     fn measure(&self, node: &Node, more_us: &Times) {
-        let cpu_us = self.setup.model.edge.floor_us.least() + more_us.least();
+        let cpu_us = self.setup.model.edge.busy_us() + more_us.least();
         let bytes = node.isolate.memory.borrow().weight() + node.bodies_bytes.get();
         let mut needs = self.needs.borrow_mut();
         needs.computed(cpu_us);
@@ -378,10 +379,11 @@ impl Replay {
         }
     }
 
-    /// Waits until an isolate has computed for as long as is drawn.
-    async fn compute(&self, node: &Node, times: &Times) {
+    /// Waits for as long as is drawn, of which an isolate computes for `busy_us`, the
+    /// least or less.
+    async fn compute(&self, node: &Node, times: &Times, busy_us: u64) {
         let us = self.world.draw(|dice| times.draw(dice));
-        let (now_us, busy_us) = (self.world.now_us(), times.least());
+        let now_us = self.world.now_us();
         let free_us = node.busy_until_us.get().max(now_us) + busy_us;
         node.busy_until_us.set(free_us);
         let done_us = free_us + (us - busy_us);

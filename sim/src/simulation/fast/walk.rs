@@ -308,7 +308,7 @@ impl<'a> Walk<'a> {
         let bodies_bytes = isolate.hold((sent_us, outcome.done_us), bytes);
         let copies_bytes = isolate.copies_bytes.min(self.setup.settings.l1_bytes);
         let needs = &mut self.observed.needs;
-        needs.computed(edge.floor_us.least() + more_us);
+        needs.computed(edge.busy_us() + more_us);
         isolate.is_over = isolate.is_over || needs.held(copies_bytes + bodies_bytes);
         // An isolate behind a gateway only asks that.
         let calls = u64::from(!self.links.is_empty());
@@ -321,7 +321,7 @@ impl<'a> Walk<'a> {
     fn begin(&mut self, step: Step, sent_us: u64) -> u64 {
         let (isolates, edge) = (&self.setup.model.isolates, &self.setup.model.edge);
         let isolate = &mut self.isolates[step.slot as usize];
-        let (mut busy_us, mut work_us) = (edge.floor_us.least(), 0);
+        let (mut busy_us, mut work_us) = (edge.busy_us(), 0);
         if isolate.life == 0
             || isolate.is_over
             || sent_us >= isolate.asked_us + isolates.idle_ms * 1000
