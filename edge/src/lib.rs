@@ -9,8 +9,8 @@
 //! - [`transport`]: the only loop that moves bytes.
 //!
 //! Beside them: [`isolate`] (what an isolate keeps between requests), [`clock`],
-//! [`settings`], [`policy`], [`limits`], [`error`], [`json`], [`hex`], [`trace`] (a line
-//! about a request), and [`mutation`], which tests break promises with.
+//! [`settings`], [`policy`], [`limits`], [`error`], [`json`], [`checksum`], [`trace`] (a
+//! line about a request), and [`mutation`], which tests break promises with.
 
 pub mod checksum;
 pub mod clock;

@@ -2,6 +2,8 @@
 //!
 //! A host knows sockets, clocks and timers. It knows no path, tier or protocol.
 
+#[cfg(any(test, target_arch = "wasm32"))]
+mod alarms;
 #[cfg(all(feature = "native", not(target_arch = "wasm32")))]
 pub mod native;
 #[cfg(target_arch = "wasm32")]

@@ -28,6 +28,7 @@ use worker::wasm_bindgen::{self, JsValue, prelude::wasm_bindgen};
 use worker::wasm_bindgen_futures::future_to_promise;
 use worker::{Context, Env, State, js_sys, web_sys, worker_sys};
 
+use crate::host::alarms::Alarms;
 use crate::host::{Address, Body, Host, Tls};
 use crate::isolate::Isolate;
 use crate::limits::{CHANGES_WATCH_MS, REQUEST_BODY_BYTES_MAX};
@@ -59,6 +60,7 @@ enum Place {
     Object {
         state: State,
         kept: Kept<Workers>,
+        alarms: Rc<Alarms>,
     },
     /// A scheduled handler: all that it does shares one I/O context, too.
     Schedule {
@@ -71,12 +73,18 @@ impl Host for Workers {
     type Stream = Stream;
 
     fn now_ms(&self) -> u64 {
-        // Not `worker::Date`, which is an object for each look at the clock.
-        js_sys::Date::now() as u64
+        now_ms()
     }
 
     fn sleep(&self, duration_ms: u64) -> impl Future<Output = ()> {
-        worker::Delay::from(Duration::from_millis(duration_ms))
+        match &*self.place {
+            Place::Object { alarms, .. } => {
+                let (host, own) = (self.clone(), Rc::clone(alarms));
+                let set = move |at_ms| host.defer(ring(own, at_ms));
+                Either::Left(alarms.wait(now_ms(), duration_ms, set))
+            }
+            Place::Request { .. } | Place::Schedule { .. } => Either::Right(delay(duration_ms)),
+        }
     }
 
     async fn connect(&self, address: &Address, tls: Tls) -> io::Result<Stream> {
@@ -120,6 +128,27 @@ impl Host for Workers {
 
     fn print(&self, line: &str) {
         worker::console_error!("{line}");
+    }
+}
+
+fn now_ms() -> u64 {
+    // Not `worker::Date`, which is an object for each look at the clock.
+    js_sys::Date::now() as u64
+}
+
+fn delay(duration_ms: u64) -> worker::Delay {
+    worker::Delay::from(Duration::from_millis(duration_ms))
+}
+
+/// Rings at that time, and on until nobody waits.
+async fn ring(alarms: Rc<Alarms>, at_ms: u64) {
+    let mut next_ms = Some(at_ms);
+    while let Some(at_ms) = next_ms {
+        // A timer may be early by what a clock of whole milliseconds does not show.
+        while let left_ms @ 1.. = at_ms.saturating_sub(now_ms()) {
+            delay(left_ms).await;
+        }
+        next_ms = alarms.ring(at_ms.max(now_ms()));
     }
 }
 
@@ -300,11 +329,15 @@ impl Gateway {
     #[wasm_bindgen(constructor)]
     #[must_use]
     pub fn new(state: worker_sys::DurableObjectState, env: Env) -> Self {
-        let (state, kept) = (State::from(state), Kept::default());
+        let place = Place::Object {
+            state: State::from(state),
+            kept: Kept::default(),
+            alarms: Rc::default(),
+        };
         let settings = Settings::read(&|name| lookup(&env, name));
         Self {
             host: Workers {
-                place: Rc::new(Place::Object { state, kept }),
+                place: Rc::new(place),
             },
             isolate: Rc::new(Isolate::of_gateway(&settings)),
         }

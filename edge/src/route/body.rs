@@ -367,36 +367,39 @@ async fn batch<H: Host>(tiers: &Tiers<H>, object: &Object<'_>) -> Result<Answer,
         ));
     }
     let mut outcomes = tiers.batch(operations).await?.into_iter();
-    let results: Vec<String> = plan
-        .into_iter()
-        .map(|(key, planned)| {
-            let outcome = match planned {
-                Ok(()) => outcomes.next(),
-                Err(error) => Some(Outcome::Failed(error)),
-            };
-            match outcome {
-                Some(Outcome::Value(found)) => {
-                    let value = found
-                        .body
-                        .as_deref()
-                        .map_or_else(|| "null".into(), String::from_utf8_lossy);
-                    format!(r#"{{"success":true,"key":{key},"value":{value}}}"#)
-                }
-                Some(Outcome::Done(_)) => format!(r#"{{"success":true,"key":{key}}}"#),
-                Some(Outcome::Failed(error)) => {
-                    format!(
-                        r#"{{"success":false,"key":{key},"error":{}}}"#,
-                        json::quoted(&error.to_string())
-                    )
-                }
-                None => format!(r#"{{"success":false,"key":{key},"error":"no answer"}}"#),
+    let mut text = r#"{"results":["#.to_owned();
+    for (place, (key, planned)) in plan.into_iter().enumerate() {
+        let outcome = match planned {
+            Ok(()) => outcomes.next(),
+            Err(error) => Some(Outcome::Failed(error)),
+        };
+        let (success, name, value) = match &outcome {
+            Some(Outcome::Value(found)) => {
+                let value = found.body.as_deref().map(String::from_utf8_lossy);
+                ("true", r#","value":"#, value.unwrap_or("null".into()))
             }
-        })
-        .collect();
-    Ok(Answer::Plain(
-        200,
-        format!("{{\"results\":[{}]}}", results.join(",")),
-    ))
+            Some(Outcome::Done(_)) => ("true", "", "".into()),
+            Some(Outcome::Failed(error)) => {
+                let error = json::quoted(&error.to_string());
+                ("false", r#","error":"#, error.into())
+            }
+            None => ("false", r#","error":"#, r#""no answer""#.into()),
+        };
+        text.push_str(if place > 0 { "," } else { "" });
+        for part in [
+            r#"{"success":"#,
+            success,
+            r#","key":"#,
+            &key,
+            name,
+            &value,
+            "}",
+        ] {
+            text.push_str(part);
+        }
+    }
+    text.push_str("]}");
+    Ok(Answer::Plain(200, text))
 }
 
 fn batch_entry(text: &str) -> (Option<String>, Result<Operation, Error>) {
