@@ -1,5 +1,6 @@
 //! The operations: bodies taken apart, values and rows given back in the API's shapes.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -373,10 +374,12 @@ async fn batch<H: Host>(tiers: &Tiers<H>, object: &Object<'_>) -> Result<Answer,
             Ok(()) => outcomes.next(),
             Err(error) => Some(Outcome::Failed(error)),
         };
-        let (success, name, value) = match &outcome {
+        let (success, name, value): (_, _, Cow<str>) = match &outcome {
             Some(Outcome::Value(found)) => {
-                let value = found.body.as_deref().map(String::from_utf8_lossy);
-                ("true", r#","value":"#, value.unwrap_or("null".into()))
+                // What is no text was not found.
+                let value = found.body.as_deref();
+                let value = value.and_then(|value| str::from_utf8(value).ok());
+                ("true", r#","value":"#, value.unwrap_or("null").into())
             }
             Some(Outcome::Done(_)) => ("true", "", "".into()),
             Some(Outcome::Failed(error)) => {
