@@ -46,6 +46,8 @@ pub const REASONS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// One value in a RESP reply: a stored body and some air.
 pub const RESP_BULK_BYTES_MAX: usize = 12 * 1024 * 1024;
+/// A copy of rows in Valkey: with its checksum it is one value that can be read.
+pub const COPY_BYTES_MAX: usize = RESP_BULK_BYTES_MAX - 1024;
 /// All replies of one flight together, so that a batch of large values cannot
 /// fill the isolate.
 pub const RESP_FLIGHT_BYTES_MAX: usize = 32 * 1024 * 1024;

@@ -41,8 +41,13 @@ describe("abuse", () => {
       const order = { user_id: user, items: [{ n, filler: "x".repeat(8 * MIB) }], total_amount: 1 };
       placed.unshift(ok(await post(`${PG}/orders`, order)).order_id);
     }
-    const listed = ok(await get(`${PG}/users/${user}/orders`)).map((order) => order.order_id);
-    assert.deepEqual(listed, placed.slice(0, 2));
+    // Also when the list was read before: what is too large for a copy takes none from others.
+    for (let n = 0; n < 3; n++) {
+      const answer = await get(`${PG}/users/${user}/orders`);
+      const listed = ok(answer).map((order) => order.order_id);
+      assert.deepEqual(listed, placed.slice(0, 2));
+      assert.doesNotMatch(answer.headers.get("cache-status"), /unavailable/);
+    }
   });
 
   test("long reasons leave a list of returns, of the user and of everybody", async () => {

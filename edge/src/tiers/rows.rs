@@ -15,7 +15,7 @@ use super::valkey::{Copy, Lease};
 use super::{Found, InL2, Tier, Tiers, valkey};
 use crate::error::{Error, Store};
 use crate::host::Host;
-use crate::limits::{BLOCK_MARGIN_MS, INVALIDATION_PAUSES_MS, LEASE_WAITS_MAX};
+use crate::limits::{BLOCK_MARGIN_MS, COPY_BYTES_MAX, INVALIDATION_PAUSES_MS, LEASE_WAITS_MAX};
 use crate::mutation::{self, Mutation};
 use crate::policy::{Kind, REFRESH_FROM};
 use crate::wire::pg::{self, Statement};
@@ -254,11 +254,15 @@ impl<H: Host> Tiers<H> {
         });
     }
 
-    /// Fills L2, and takes back the mark that was made until it knows.
+    /// Fills L2, and takes back the mark that was made until it knows. What could not be
+    /// read again is left to L3: to try would count as a failure of L2's.
     async fn fill(&self, query: &Query, token: &str, body: Option<Bytes>, mark: Option<Mark>) {
         let policy = self.policy(query.kind);
         let keep_ms = policy.max_age_ms.saturating_add(policy.stale_if_error_ms);
         let body = body.unwrap_or_default();
+        if body.len() > COPY_BYTES_MAX {
+            return;
+        }
         let (key, variant) = (query.key.as_str(), query.variant.as_str());
         let fill = valkey::fill_copy(key, variant, token, &body, keep_ms);
         match self.ask(vec![fill]).await {
