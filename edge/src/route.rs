@@ -25,6 +25,7 @@ use body::Wanted;
 use ready::Made;
 pub use ready::Ready;
 use target::Target;
+pub use target::decode;
 
 /// What the API reads of a request, and so all that can change an answer (but for
 /// who asks, and where).

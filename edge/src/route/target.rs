@@ -134,8 +134,11 @@ impl Target {
     }
 }
 
-/// Decodes exactly once, as UTF-8; a plus stays a plus.
-fn decode(segment: &str) -> Result<Cow<'_, str>, Error> {
+/// A segment of a path, decoded exactly once, as UTF-8; a plus stays a plus.
+///
+/// # Errors
+/// It is not well percent-encoded (RFC 3986, section 2.1), no UTF-8, or has a NUL.
+pub fn decode(segment: &str) -> Result<Cow<'_, str>, Error> {
     let malformed = || Error::bad("the path is not well percent-encoded UTF-8");
     let bytes = segment.as_bytes();
     let is_whole = |at: usize| {

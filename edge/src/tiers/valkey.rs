@@ -159,9 +159,11 @@ pub fn read_copy(
     refresh_ms: (u64, u64),
     after_ms: u64,
 ) -> Command {
-    let keys = [key, family.unwrap_or_default()];
-    let keys = keys.get(..1 + usize::from(family.is_some()));
-    script(READ, keys.unwrap_or_default())
+    let command = match family {
+        Some(family) => script(READ, &[key, family]),
+        None => script(READ, &[key]),
+    };
+    command
         .arg(variant)
         .arg(token)
         .number(LEASE_MS)

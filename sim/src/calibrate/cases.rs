@@ -145,23 +145,13 @@ struct Seen {
 
 impl Seen {
     fn measured(self) -> Cases {
-        let Self {
-            none,
-            burst,
-            l1,
-            l2,
-            l3,
-            write,
-        } = self;
-        let [none, burst, l1, l2, l3, write] =
-            [none, burst, l1, l2, l3, write].map(Measured::from_iter);
         Cases {
-            none,
-            burst,
-            l1,
-            l2,
-            l3,
-            write,
+            none: Measured::from_iter(self.none),
+            burst: Measured::from_iter(self.burst),
+            l1: Measured::from_iter(self.l1),
+            l2: Measured::from_iter(self.l2),
+            l3: Measured::from_iter(self.l3),
+            write: Measured::from_iter(self.write),
         }
     }
 }

@@ -96,8 +96,8 @@ pub fn compare(predicted: &[Report], measured: &Report, tolerance: Tolerance) ->
                 let is_off = |counts: &[u64; 2]| {
                     counts[0].abs_diff(counts[1]) > COUNT_OFF_MAX.max(counts[1] / 100)
                 };
-                let counts = theirs.iter().map(|row| [row.requests, ours.requests]);
-                if let Some([predicted, measured]) = counts.clone().find(is_off) {
+                let mut counts = theirs.iter().map(|row| [row.requests, ours.requests]);
+                if let Some([predicted, measured]) = counts.find(is_off) {
                     unmatched.push(format!("{operation} ({predicted} and {measured})"));
                 }
                 let rows: Vec<&Row> = theirs.iter().collect();

@@ -88,11 +88,10 @@ fn body(operation: Operation, key: &str, size_bytes: u32, turn: u64) -> Option<S
 /// A value as long as it was recorded, or as one of its kind usually is, as JSON text:
 /// a replay writes many, and takes none apart.
 pub fn content(kind: Kind, key: &str, size_bytes: u32, turn: u64) -> String {
-    const END_OF_OBJECT: &str = "}";
     let shopper = quoted(key);
     let mut digits = itoa::Buffer::new();
     let turn = digits.format(turn);
-    let (before, mut text, end) = match kind {
+    let (before, mut text, is_object) = match kind {
         Kind::Session => {
             let (turns, preferences) = (turns(&shopper), preferences(&shopper));
             let parts = [
@@ -106,13 +105,13 @@ pub fn content(kind: Kind, key: &str, size_bytes: u32, turn: u64) -> String {
                 &preferences,
                 r#"},"createdAt":1748736000000,"lastAccessed":1748736000000"#,
             ];
-            ("", parts.concat(), END_OF_OBJECT)
+            ("", parts.concat(), true)
         }
-        Kind::Conversation => (r#"{"context":"#, turns(&shopper), "]"),
-        Kind::Recommendations => ("", recommendations(key), "]"),
-        _ => ("", preferences(&shopper), END_OF_OBJECT),
+        Kind::Conversation => (r#"{"context":"#, turns(&shopper), false),
+        Kind::Recommendations => ("", recommendations(key), false),
+        _ => ("", preferences(&shopper), true),
     };
-    let is_object = end == END_OF_OBJECT;
+    let end = if is_object { "}" } else { "]" };
     if is_object {
         text.extend([r#","turn":"#, turn]);
     } else {

@@ -5,9 +5,8 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::{
-    AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_decode_str, utf8_percent_encode,
-};
+use edge::route::decode;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use url::form_urlencoded::{self, Serializer};
 
 use crate::operation::{KEY, Method, Operation};
@@ -93,7 +92,8 @@ pub fn read(method: &str, target: &str) -> Asked {
     else {
         return Asked::Unknown;
     };
-    let Some(segments) = rest.split('/').map(decoded).collect::<Option<Vec<_>>>() else {
+    // What the API would refuse is unknown.
+    let Ok(segments) = rest.split('/').map(decode).collect::<Result<Vec<_>, _>>() else {
         return Asked::Unknown;
     };
     let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
@@ -156,16 +156,6 @@ fn asked(method: Method, segments: &[&str], query: &str) -> Asked {
         }
         _ => Asked::Unknown,
     }
-}
-
-/// Decodes exactly once, as UTF-8, as the API does; None: it would refuse it.
-fn decoded(segment: &str) -> Option<Cow<'_, str>> {
-    let is_whole = segment.split('%').skip(1).all(|after| {
-        let hex = after.as_bytes().first_chunk::<2>();
-        hex.is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
-    });
-    let text = percent_decode_str(segment).decode_utf8().ok()?;
-    (is_whole && !text.contains('\0')).then_some(text)
 }
 
 /// What the API reads of a query, always in the same order.
