@@ -97,9 +97,7 @@ pub struct Isolates {
     pub life_ms: u64,
 }
 
-/// What the edge itself needs for a request, beyond what it waits for, in µs. For
-/// the least of each an isolate is busy, if nothing else is said; more is the way to it,
-/// and waits in between.
+/// What the edge itself needs for a request, beyond what it waits for, in µs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Edge {
@@ -107,9 +105,7 @@ pub struct Edge {
     pub start_us: Times,
     /// Of any request.
     pub floor_us: Times,
-    /// So much of it the isolate is busy; none: for the least.
-    #[serde(default)]
-    pub floor_busy_us: Option<u64>,
+    pub busy: Busy,
     /// More, of one that no tier answered; and so on.
     pub none_us: Times,
     pub l1_us: Times,
@@ -117,6 +113,19 @@ pub struct Edge {
     pub l3_us: Times,
     /// More, of one that writes.
     pub write_us: Times,
+}
+
+/// For how long an isolate is busy, in µs, so that others wait for it: it does one thing
+/// at a time. The rest of a request's time is the way to it, and waits in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Busy {
+    /// With any request.
+    pub request_us: u64,
+    /// More, with each connection to Valkey, or each call of a gateway.
+    pub valkey_us: u64,
+    /// More, with each connection to PostgreSQL.
+    pub postgres_us: u64,
 }
 
 /// A store, and what a connection to it costs.
@@ -132,9 +141,10 @@ pub struct Store {
     /// Round trips before the first byte of the protocol: 1 for TCP, 2 more for
     /// TLS 1.3 with the answer to SSLRequest, 1 more without.
     pub connect_round_trips: u32,
-    /// Round trips of a log-in before the one that brings the first answer: 2 with SCRAM.
+    /// Round trips of a log-in before the one that brings the first answer: 2 with SCRAM,
+    /// and none at Valkey, whose HELLO comes with the first commands.
     pub log_in_round_trips: u32,
-    /// What the server needs for a log-in.
+    /// What the server needs for a log-in; at Valkey it is a part of the service.
     pub log_in_us: Times,
 }
 
@@ -233,19 +243,16 @@ impl Default for Limits {
     }
 }
 
-impl Edge {
-    /// How long an isolate is busy with any request.
-    pub fn busy_us(&self) -> u64 {
-        self.floor_busy_us.unwrap_or(self.floor_us.least())
-    }
-}
-
 impl Default for Edge {
     fn default() -> Self {
         Self {
             start_us: Times::Always(10_000),
             floor_us: Times::Always(300),
-            floor_busy_us: None,
+            busy: Busy {
+                request_us: 250,
+                valkey_us: 400,
+                postgres_us: 600,
+            },
             none_us: Times::Always(0),
             l1_us: Times::Always(100),
             l2_us: Times::Always(400),
@@ -361,16 +368,21 @@ impl Model {
         let Edge {
             start_us,
             floor_us,
-            floor_busy_us,
+            busy,
             none_us,
             l1_us,
             l2_us,
             l3_us,
             write_us,
         } = &self.edge;
+        let Busy {
+            request_us,
+            valkey_us,
+            postgres_us,
+        } = *busy;
         ensure!(
-            floor_busy_us.is_none_or(|busy_us| busy_us <= floor_us.least()),
-            "\"edge.floor_busy_us\" may be no longer than the least of \"edge.floor_us\""
+            request_us.max(valkey_us).max(postgres_us) <= US_MAX,
+            "the times of \"edge.busy\" may be {US_MAX} at most"
         );
         let times = [
             ("edge.start_us", start_us),
@@ -403,6 +415,16 @@ impl Model {
                 "the way of \"{name}\" takes {longest_us} µs, and may take {US_MAX} at most"
             );
         }
+        let Store {
+            log_in_round_trips,
+            log_in_us,
+            ..
+        } = &self.valkey;
+        ensure!(
+            (*log_in_round_trips, log_in_us) == (0, &Times::Always(0)),
+            "a log-in to Valkey comes with its first commands: \"valkey.log_in_us\" and \
+             \"valkey.log_in_round_trips\" must be 0"
+        );
         for (name, store) in [("valkey", &self.valkey), ("postgres", &self.postgres)] {
             ensure!(
                 (1..=WORKERS_MAX).contains(&store.workers),
@@ -469,6 +491,10 @@ mod tests {
             (json!({"edge": {"l1_us": u64::MAX}}), "edge.l1_us"),
             (json!({"edge": {"l1_us": []}}), "edge.l1_us"),
             (
+                json!({"edge": {"busy": {"valkey_us": u64::MAX}}}),
+                "edge.busy",
+            ),
+            (
                 json!({"postgres": {"workers": u32::MAX}}),
                 "postgres.workers",
             ),
@@ -477,6 +503,7 @@ mod tests {
                 "round trips",
             ),
             (json!({"limits": {"connecting": 0}}), "limits.connecting"),
+            (json!({"valkey": {"log_in_us": 5}}), "valkey.log_in_us"),
         ] {
             let error = Model::from_json(wrong).unwrap_err().to_string();
             assert!(error.contains(word), "{error}");

@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use crate::model::Limits;
+use crate::model::{Busy, Limits};
 use crate::report::Limit;
 
 /// From this part of a limit on, a report says how near it came.
@@ -60,9 +60,10 @@ impl Needs {
             .grow(0, connecting, limits.connecting.into());
     }
 
-    /// A request computed for so long.
-    pub fn computed(&mut self, cpu_us: u64) {
-        self.cpu_us.grow(0, cpu_us, self.limits.cpu_us);
+    /// A request that had computed for so long computes for longer.
+    pub fn computed(&mut self, before_us: u64, more_us: u64) {
+        let now_us = before_us + more_us;
+        self.cpu_us.grow(before_us, now_us, self.limits.cpu_us);
     }
 
     /// An isolate holds so much; whether that is the end of it.
@@ -109,10 +110,34 @@ impl Needs {
     }
 }
 
+/// The thread of an isolate, which does one thing at a time.
+#[derive(Debug)]
+pub struct Thread {
+    pub busy: Busy,
+    until_us: Cell<u64>,
+}
+
+impl Thread {
+    pub fn new(busy: Busy) -> Self {
+        Self {
+            busy,
+            until_us: Cell::default(),
+        }
+    }
+
+    /// Takes work of so many µs that comes now; when it begins with it.
+    pub fn take(&self, now_us: u64, us: u64) -> u64 {
+        let begins_us = self.until_us.get().max(now_us);
+        self.until_us.set(begins_us + us);
+        begins_us
+    }
+}
+
 /// A request, as the platform sees it: with all that it does after its answer.
 pub struct Invocation {
     needs: Rc<RefCell<Needs>>,
     subrequests: Cell<u64>,
+    cpu_us: Cell<u64>,
     /// Being opened, or waiting for that.
     connecting: Cell<u64>,
     connecting_most: Cell<u64>,
@@ -131,6 +156,7 @@ impl Invocation {
         Self {
             needs: Rc::clone(needs),
             subrequests: Cell::default(),
+            cpu_us: Cell::default(),
             connecting: Cell::default(),
             connecting_most: Cell::default(),
             opening: Cell::default(),
@@ -143,6 +169,11 @@ impl Invocation {
         let mut needs = self.needs.borrow_mut();
         let allowed = needs.limits.subrequests.into();
         needs.subrequests.grow(before, before + 1, allowed);
+    }
+
+    pub fn compute(&self, us: u64) {
+        let before_us = self.cpu_us.replace(self.cpu_us.get() + us);
+        self.needs.borrow_mut().computed(before_us, us);
     }
 
     /// Waits until there is room for one more connection that is being opened.
@@ -228,7 +259,7 @@ mod tests {
     fn only_what_comes_near_is_said() {
         let mut needs = Needs::of(Limits::default());
         needs.asked(3, 2);
-        needs.computed(1_000);
+        needs.computed(0, 1_000);
         assert!(!needs.held(50 << 20));
         assert_eq!(needs.near(), []);
         assert!(needs.held(129 << 20));

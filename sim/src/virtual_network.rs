@@ -26,8 +26,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
 use crate::backends::{postgres, valkey};
-use crate::model::{self, Way};
-use crate::platform::{Invocation, Needs};
+use crate::model::{self, Busy, Way};
+use crate::platform::{Invocation, Needs, Thread};
 use crate::report::Connections;
 use crate::virtual_time::{TaskId, World};
 
@@ -428,6 +428,8 @@ pub struct Place {
     /// What is needed of the platform, where that matters; and the request that
     /// runs here.
     pub needs: Option<Rc<RefCell<Needs>>>,
+    /// Of its isolate, where work takes time.
+    pub thread: Option<Rc<Thread>>,
     invocation: Option<Rc<Invocation>>,
 }
 
@@ -452,6 +454,7 @@ impl Place {
             way_to_gateways: Way::default(),
             way_to_hyperdrive: None,
             needs: None,
+            thread: None,
             invocation: None,
         }
     }
@@ -463,6 +466,28 @@ impl Place {
             invocation,
             ..self.clone()
         }
+    }
+
+    /// The isolate computes for as long as this costs it, after all that it has taken on
+    /// before; when it begins, and when it is done, in µs.
+    pub fn compute(&self, cost_us: impl FnOnce(&Busy) -> u64) -> (u64, u64) {
+        let now_us = self.world.now_us();
+        let Some(thread) = &self.thread else {
+            return (now_us, now_us);
+        };
+        let us = cost_us(&thread.busy);
+        if let Some(invocation) = &self.invocation {
+            invocation.compute(us);
+        }
+        let begins_us = thread.take(now_us, us);
+        (begins_us, begins_us + us)
+    }
+
+    /// Asks somebody as soon as the isolate gets to it. That it will compute for the
+    /// answer, too, makes others wait, and is a part of what the edge takes for it.
+    async fn ask(&self, cost_us: impl FnOnce(&Busy) -> u64) {
+        let (begins_us, _) = self.compute(cost_us);
+        self.world.sleep_until_us(begins_us).await;
     }
 
     /// Begins a task here.
@@ -507,6 +532,11 @@ impl Host for Place {
                 (To::Postgres, self.stores.to_postgres.get(), server)
             }
         };
+        self.ask(|busy| match to {
+            To::Valkey => busy.valkey_us,
+            To::Postgres => busy.postgres_us,
+        })
+        .await;
         let invocation = self.invocation.clone();
         let _opening = match &invocation {
             Some(invocation) => Some(invocation.open().await),
@@ -573,6 +603,7 @@ impl Host for Place {
         if let Some(invocation) = &self.invocation {
             invocation.subrequest();
         }
+        self.ask(|busy| busy.valkey_us).await;
         let way_us = || self.world.draw(|dice| self.way_to_gateways.draw(dice));
         self.world.sleep_us(way_us()).await;
         let Gateway { place, isolate } = self.gateways.borrow()[shard as usize].clone();

@@ -192,9 +192,14 @@ impl World {
 
     /// A future that is ready after a while.
     pub fn sleep_us(&self, duration_us: u64) -> Sleep {
+        self.sleep_until_us(self.now_us().saturating_add(duration_us))
+    }
+
+    /// A future that is ready at that time, or at once.
+    pub fn sleep_until_us(&self, until_us: u64) -> Sleep {
         Sleep {
             world: self.clone(),
-            until_us: self.now_us().saturating_add(duration_us),
+            until_us,
             waiting: None,
         }
     }

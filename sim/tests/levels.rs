@@ -128,7 +128,11 @@ fn an_l1_in_the_simulation_hits_as_often_as_the_bare_cache() -> Result<()> {
     model.edge = model::Edge {
         start_us: zero(),
         floor_us: zero(),
-        floor_busy_us: None,
+        busy: model::Busy {
+            request_us: 0,
+            valkey_us: 0,
+            postgres_us: 0,
+        },
         none_us: zero(),
         l1_us: zero(),
         l2_us: zero(),
@@ -301,7 +305,7 @@ fn both_levels_need_as_much_of_the_platform() -> Result<()> {
         limits: model::Limits {
             connecting: 1,
             subrequests: 1,
-            cpu_us: 1_000,
+            cpu_us: 800,
             memory_bytes: 64 * 1024,
         },
         ..near(4)

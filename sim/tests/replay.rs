@@ -6,7 +6,7 @@
 
 use anyhow::{Context, Result};
 use edge::settings::Backend;
-use sim::model::{self, Isolates, Limits, Model, Place, Times, Way};
+use sim::model::{self, Busy, Isolates, Limits, Model, Place, Times, Way};
 use sim::operation::Operation;
 use sim::report::{Report, Row};
 use sim::simulation;
@@ -26,7 +26,7 @@ fn model() -> Model {
         connections_max: 100,
         connect_round_trips,
         log_in_round_trips,
-        log_in_us: Times::Always(3_000),
+        log_in_us: Times::Always(if log_in_round_trips > 0 { 3_000 } else { 0 }),
     };
     Model {
         places: vec![Place {
@@ -41,7 +41,11 @@ fn model() -> Model {
         edge: model::Edge {
             start_us: Times::Always(0),
             floor_us: Times::Always(200),
-            floor_busy_us: None,
+            busy: Busy {
+                request_us: 200,
+                valkey_us: 100,
+                postgres_us: 300,
+            },
             none_us: Times::Always(30),
             l1_us: Times::Always(50),
             l2_us: Times::Always(400),
@@ -114,6 +118,31 @@ fn a_latency_is_round_trips_and_work() -> Result<()> {
         profile_us,
         200 + 2 * ROUND_TRIP_US + 100 + postgres_us + 1_000,
     );
+    Ok(())
+}
+
+#[test]
+fn a_request_waits_for_what_its_isolate_does_for_others() -> Result<()> {
+    use Operation::{Floor, Profile};
+    for level in [Level::Full, Level::Fast] {
+        let floor_us = |at_ms: u64| -> Result<u64> {
+            let arguments = Arguments {
+                level,
+                ..Arguments::default()
+            };
+            let mut model = model();
+            (model.edge.busy.valkey_us, model.edge.busy.postgres_us) = (5_000, 7_000);
+            let setup = Setup::with_model(arguments, model)?;
+            let report = simulation::replay(traffic(&[(0, Profile), (at_ms, Floor)]), setup)?;
+            Ok(row(&report, Floor)?.latency.max_us)
+        };
+        // It asks Valkey at 0.2 ms, and PostgreSQL two round trips and some work later.
+        assert_about(floor_us(1)?, 4_200 + 230);
+        assert_about(floor_us(30)?, 230);
+        assert_about(floor_us(42)?, 5_300 + 230);
+        // And Valkey again, to fill a copy, after four more.
+        assert!(floor_us(125)? > 3_000, "{level:?}");
+    }
     Ok(())
 }
 

@@ -40,8 +40,8 @@ const ROWS_PART: usize = 4;
 /// Of the rate, for what L3 answers: each is a connection to PostgreSQL, where a
 /// process begins, and too many of these wait for one another.
 const L3_RATE_PART: f64 = 0.25;
-/// No tier, the same in bursts, L1, L2, L3, writes.
-const CASES: usize = 6;
+/// No tier, L2 and L3, each of these alone and in bursts; L1, writes.
+const CASES: usize = 8;
 /// So many requests at once, and how often, in ms: a burst is answered long before the
 /// next one is sent.
 pub const BURST: usize = 8;
@@ -67,12 +67,19 @@ const WRITES: [Operation; 3] = [
 #[derive(Debug, Clone, Default)]
 pub struct Cases {
     pub none: Measured,
-    /// The same, where [`BURST`] were sent at once.
-    pub burst: Measured,
     pub l1: Measured,
     pub l2: Measured,
     pub l3: Measured,
     pub write: Measured,
+    pub bursts: Bursts,
+}
+
+/// The same, where [`BURST`] were sent at once.
+#[derive(Debug, Clone, Default)]
+pub struct Bursts {
+    pub none: Measured,
+    pub l2: Measured,
+    pub l3: Measured,
 }
 
 /// Measures all of them.
@@ -91,8 +98,9 @@ pub async fn measure(target: &Arc<Target>, samples: usize, rate: u32) -> Result<
     };
     let turn = ((TURN.as_secs_f64() * f64::from(rate)) as usize).clamp(1, samples.max(1));
     let turns = samples.div_ceil(turn);
-    // Of each turn: those for L2, and before them the few for L1.
-    let reads = bench.of(&READS, "read", WARM + turns * (READS.len() + turn));
+    // Of each turn: the few for L1, and those for L2, alone and in bursts.
+    let each = READS.len() + 2 * turn;
+    let reads = bench.of(&READS, "read", WARM + turns * each);
     let edge = Edge::at(target.url());
     fill(&edge, Needed::of(&reads, FILLED_TTL_S))
         .await
@@ -100,60 +108,46 @@ pub async fn measure(target: &Arc<Target>, samples: usize, rate: u32) -> Result<
     let of_turn = READS.len() + CASES * turn + turn.div_ceil(ROWS_PART);
     bench.bar.set_length((4 * WARM + turns * of_turn) as u64);
     bench.warm_up(&part(&reads, 0, WARM)).await?;
-    let mut cases = Seen::default();
+    let mut cases = Cases::default();
     let mut rows: Option<(Traffic, Instant)> = None;
     for number in 0..turns {
-        let begin = WARM + number * (READS.len() + turn);
+        let begin = WARM + number * each;
         cases.none.extend(bench.floor(number, turn).await?);
-        cases.burst.extend(bench.burst(number, turn).await?);
+        let floors = bench.of(&[Operation::Floor], &format!("burst-{number}"), turn);
+        let burst = bench.burst(floors).await?;
+        cases.bursts.none.extend(latencies(&burst));
         let few = part(&reads, begin, READS.len());
         cases.l1.extend(bench.l1(&few, turn).await?);
         let many = part(&reads, begin + READS.len(), turn);
+        cases.l2.extend(bench.all_l2(many).await?);
+        let many = part(&reads, begin + READS.len() + turn, turn);
+        let burst = bench.burst(many).await?;
         cases
+            .bursts
             .l2
-            .extend(bench.answered(many, "L2", |tally| tally.l2).await?);
+            .extend(answered(&burst, "L2", |tally| tally.l2)?);
         if let Some((rows, since)) = rows {
             sleep_until((since + L1_OLD).into()).await;
             // The youngest, as the others are soon due to be read anew.
             let count = turn.div_ceil(ROWS_PART);
             let some = part(&rows, turn - count, count);
-            cases
-                .l2
-                .extend(bench.answered(some, "L2", |tally| tally.l2).await?);
+            cases.l2.extend(bench.all_l2(some).await?);
         }
         let new = bench.of(&[Operation::Products], &format!("row-{number}"), turn);
-        let found = bench.answered(new.clone(), "L3", |tally| tally.l3).await?;
-        cases.l3.extend(found);
+        let found = bench.fire(new.clone()).await?;
+        cases.l3.extend(answered(&found, "L3", |tally| tally.l3)?);
+        let more = bench.of(&[Operation::Products], &format!("burst-{number}"), turn);
+        let burst = bench.burst(more).await?;
+        cases
+            .bursts
+            .l3
+            .extend(answered(&burst, "L3", |tally| tally.l3)?);
         rows = Some((new, Instant::now()));
         let writes = bench.of(&WRITES, &format!("write-{number}"), turn);
         cases.write.extend(latencies(&bench.fire(writes).await?));
     }
     bench.bar.finish_and_clear();
-    Ok(cases.measured())
-}
-
-/// Latencies in the order in which they were seen.
-#[derive(Debug, Default)]
-struct Seen {
-    none: Vec<u64>,
-    burst: Vec<u64>,
-    l1: Vec<u64>,
-    l2: Vec<u64>,
-    l3: Vec<u64>,
-    write: Vec<u64>,
-}
-
-impl Seen {
-    fn measured(self) -> Cases {
-        Cases {
-            none: Measured::from_iter(self.none),
-            burst: Measured::from_iter(self.burst),
-            l1: Measured::from_iter(self.l1),
-            l2: Measured::from_iter(self.l2),
-            l3: Measured::from_iter(self.l3),
-            write: Measured::from_iter(self.write),
-        }
-    }
+    Ok(cases)
 }
 
 struct Bench {
@@ -219,15 +213,18 @@ impl Bench {
     }
 
     /// The isolate does one after the other, whoever waits for them.
-    async fn burst(&self, turn: usize, count: usize) -> Result<Vec<u64>> {
-        let mut requests = self.of(&[Operation::Floor], &format!("burst-{turn}"), count);
+    async fn burst(&self, mut requests: Traffic) -> Result<Counts> {
         // Half of a burst would be another one.
+        let count = requests.requests.len();
         requests.requests.truncate((count / BURST).max(1) * BURST);
         for (number, request) in requests.requests.iter_mut().enumerate() {
             request.time_ms = (number / BURST) as u64 * BURST_EVERY_MS;
         }
-        let pace = Pace::Recorded { speed: 1.0 };
-        Ok(latencies(&self.fire_at(requests, pace).await?))
+        self.fire_at(requests, Pace::Recorded { speed: 1.0 }).await
+    }
+
+    async fn all_l2(&self, reads: Traffic) -> Result<Vec<u64>> {
+        answered(&self.fire(reads).await?, "L2", |tally| tally.l2)
     }
 
     /// A few keys, read once, which does not count, and then again and again for
@@ -238,40 +235,34 @@ impl Bench {
             requests: few.requests.iter().copied().cycle().take(count).collect(),
             ..few.clone()
         };
-        self.answered(again, "L1", |tally| tally.l1).await
+        answered(&self.fire(again).await?, "L1", |tally| tally.l1)
     }
+}
 
-    /// Latencies, when nearly all of them are of the tier that they should be of.
-    async fn answered(
-        &self,
-        traffic: Traffic,
-        tier: &str,
-        of_tier: fn(&Tally) -> u64,
-    ) -> Result<Vec<u64>> {
-        let counts = self.fire(traffic).await?;
-        let by_tier: u64 = counts.tallies.iter().map(|(_, tally)| of_tier(tally)).sum();
-        let all = counts.tallies.sum(|tally| tally.requests);
-        let answered = Row::all_of(&counts.tallies)
-            .into_iter()
-            .map(|row| {
-                let Row {
-                    operation,
-                    l1,
-                    l2,
-                    l3,
-                    ..
-                } = row;
-                format!("{operation}: {l1} L1, {l2} L2, {l3} L3")
-            })
-            .collect::<Vec<_>>()
-            .join("; ");
-        ensure!(
-            by_tier as f64 >= ANSWERED_PART_MIN * all as f64,
-            "of {all} requests that {tier} should answer {by_tier} did ({answered}): does another \
+/// Latencies, when nearly all of them are of the tier that they should be of.
+fn answered(counts: &Counts, tier: &str, of_tier: fn(&Tally) -> u64) -> Result<Vec<u64>> {
+    let by_tier: u64 = counts.tallies.iter().map(|(_, tally)| of_tier(tally)).sum();
+    let all = counts.tallies.sum(|tally| tally.requests);
+    let answered = Row::all_of(&counts.tallies)
+        .into_iter()
+        .map(|row| {
+            let Row {
+                operation,
+                l1,
+                l2,
+                l3,
+                ..
+            } = row;
+            format!("{operation}: {l1} L1, {l2} L2, {l3} L3")
+        })
+        .collect::<Vec<_>>()
+        .join("; ");
+    ensure!(
+        by_tier as f64 >= ANSWERED_PART_MIN * all as f64,
+        "of {all} requests that {tier} should answer {by_tier} did ({answered}): does another \
              client ask the same edge, or do its settings keep nothing?"
-        );
-        Ok(latencies(&counts))
-    }
+    );
+    Ok(latencies(counts))
 }
 
 fn part(traffic: &Traffic, from: usize, count: usize) -> Traffic {

@@ -22,11 +22,18 @@ const SEED: u64 = 41;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Measured(Vec<u64>);
 
+impl Extend<u64> for Measured {
+    fn extend<T: IntoIterator<Item = u64>>(&mut self, us: T) {
+        self.0.extend(us);
+        self.0.sort_unstable();
+    }
+}
+
 impl FromIterator<u64> for Measured {
     fn from_iter<T: IntoIterator<Item = u64>>(us: T) -> Self {
-        let mut us: Vec<u64> = us.into_iter().collect();
-        us.sort_unstable();
-        Self(us)
+        let mut measured = Self::default();
+        measured.extend(us);
+        measured
     }
 }
 

@@ -18,7 +18,7 @@ use comfy_table::CellAlignment;
 
 use crate::dice::Dice;
 use crate::load::target::Target;
-use crate::model::{Isolates, Model, Place};
+use crate::model::{Busy, Isolates, Model, Place};
 use crate::{say, steps, tables};
 
 pub mod cases;
@@ -149,13 +149,23 @@ fn assemble(cases: &Cases, stores: &Stores) -> Calibration {
     model.edge.l3_us = added("from L3", &cases.l3, fit::Flights::Both);
     model.edge.write_us = added("write to Valkey", &cases.write, fit::Flights::Valkey);
     model.edge.floor_us = floor;
-    let busy_us = busy_us(cases).min(model.edge.floor_us.least());
-    model.edge.floor_busy_us = Some(busy_us);
+    model.edge.busy = busy(cases);
     let mut notes = stores.notes.clone();
+    let [none, l2, l3] = [&cases.bursts.none, &cases.bursts.l2, &cases.bursts.l3];
+    let [none, l2, l3] = [none, l2, l3].map(|burst| ms(burst.at(0.5)));
     notes.push(format!(
-        "{BURST} requests at once that no tier answers take {:.2} ms (p50): the isolate is busy with one for {:.2} ms.",
-        cases.burst.at(0.5) as f64 / 1e3,
-        busy_us as f64 / 1e3
+        "{BURST} requests at once take {none} where no tier answers, {l2} from L2, {l3} from L3 (p50)."
+    ));
+    let Busy {
+        request_us,
+        valkey_us,
+        postgres_us,
+    } = model.edge.busy;
+    notes.push(format!(
+        "So the isolate is busy with a request for {}, and for {} and {} more when it asks Valkey and PostgreSQL.",
+        ms(request_us),
+        ms(valkey_us),
+        ms(postgres_us),
     ));
     notes.push(
         "Not measured, as usual: edge.start_us, how many isolates there are elsewhere, and \
@@ -169,11 +179,25 @@ fn assemble(cases: &Cases, stores: &Stores) -> Calibration {
     }
 }
 
-/// For how long an isolate is busy with a request: of those that are sent at once, each
-/// waits for all before it, half of them on the average.
-fn busy_us(cases: &Cases) -> u64 {
-    let more_us = cases.burst.at(0.5).saturating_sub(cases.none.at(0.5));
-    (more_us * 2 / (BURST as u64 - 1)).max(1)
+/// For how long an isolate is busy: of requests that are sent at once, each waits for all
+/// before it, half of them on the average. What it does for one from L3 asks both stores.
+fn busy(cases: &Cases) -> Busy {
+    let each_us = |burst: &Measured, alone: &Measured| {
+        let more_us = burst.at(0.5).saturating_sub(alone.at(0.5));
+        more_us * 2 / (BURST as u64 - 1)
+    };
+    let request_us = each_us(&cases.bursts.none, &cases.none).max(1);
+    let l2_us = each_us(&cases.bursts.l2, &cases.l2).max(request_us);
+    let l3_us = each_us(&cases.bursts.l3, &cases.l3).max(l2_us);
+    Busy {
+        request_us,
+        valkey_us: l2_us - request_us,
+        postgres_us: l3_us - l2_us,
+    }
+}
+
+fn ms(us: u64) -> String {
+    format!("{:.2} ms", us as f64 / 1e3)
 }
 
 impl Calibration {
@@ -232,6 +256,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 #[cfg(test)]
 mod tests {
+    use super::cases::Bursts;
     use super::*;
     use crate::model::{Times, Way};
 
@@ -240,7 +265,11 @@ mod tests {
         let measured = |us: u64| (0..600).map(|more| us + more % 97).collect::<Measured>();
         let cases = Cases {
             none: measured(300),
-            burst: measured(1_000),
+            bursts: Bursts {
+                none: measured(1_000),
+                l2: measured(6_500),
+                l3: measured(28_400),
+            },
             l1: measured(400),
             l2: measured(3_000),
             l3: measured(20_000),
@@ -254,8 +283,13 @@ mod tests {
         calibration.save(file.path())?;
         assert_eq!(Model::open(file.path())?, calibration.model);
         // Of 3 ms two round trips of 1 ms, 0.1 ms of work and 0.3 ms of floor are not the edge's.
-        // Of eight at once half wait for three and a half others, 0.7 ms together.
-        assert_eq!(calibration.model.edge.floor_busy_us, Some(200));
+        // Of eight at once half wait for three and a half others: 0.7 ms together, 3.5, and 8.4.
+        let busy = Busy {
+            request_us: 200,
+            valkey_us: 800,
+            postgres_us: 1_400,
+        };
+        assert_eq!(calibration.model.edge.busy, busy);
         let l2_us = calibration.lines[2].added_us;
         assert!(l2_us.abs_diff(600) < 60, "{l2_us}");
         assert!(calibration.to_string().contains("from L3"));

@@ -25,8 +25,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::sleep;
 
-use super::PAUSE;
 use super::fit::{self, Measured};
+use super::{PAUSE, ms};
 use crate::dice::Dice;
 use crate::load::us;
 use crate::model::{Model, Store, Times, Way};
@@ -349,10 +349,6 @@ fn work(waits: Vec<u64>, way: Way, trips: u32) -> (Times, Measured) {
     let mut dice = Dice::seeded(0);
     let drawn = (0..WORK_DRAWS).map(|_| times.draw(&mut dice)).collect();
     (times, drawn)
-}
-
-fn ms(us: u64) -> String {
-    format!("{:.2} ms", us as f64 / 1e3)
 }
 
 fn explained(error: Error) -> anyhow::Error {

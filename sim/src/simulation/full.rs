@@ -26,7 +26,7 @@ use crate::backends::postgres::Order;
 use crate::cache_status::{Tier, tier};
 use crate::model::Times;
 use crate::operation::{Effect, Operation};
-use crate::platform::Needs;
+use crate::platform::{Needs, Thread};
 use crate::report::Report;
 use crate::sample;
 use crate::tally::is_error;
@@ -197,8 +197,6 @@ struct Node {
     number: u64,
     began_ms: u64,
     asked_ms: Cell<u64>,
-    /// Until when it computes, in µs: it does one thing at a time.
-    busy_until_us: Cell<u64>,
     /// Bodies of the requests in it.
     bodies_bytes: Cell<u64>,
     /// It held more than it may, and takes no request any more.
@@ -289,14 +287,18 @@ impl Replay {
         let (node, is_new) = self.node_of(request);
         let edge = &self.setup.model.edge;
         if is_new {
-            let start_us = &edge.start_us;
-            self.compute(&node, start_us, start_us.least()).await;
+            let start_us = self.world.draw(|dice| edge.start_us.draw(dice));
+            let (_, begun_us) = node.place.compute(|_| start_us);
+            self.world.sleep_until_us(begun_us).await;
         }
-        self.compute(&node, &edge.floor_us, edge.busy_us()).await;
+        // On the way.
+        self.pause(&edge.floor_us, edge.busy.request_us).await;
         let asked = asked(&Call::of(&self.traffic, request, turn));
         let _asked = node.hold(asked.body.as_ref().map_or(0, Bytes::len));
         let place = node.place.for_request();
+        let (_, free_us) = place.compute(|busy| busy.request_us);
         let response = answer(place, Rc::clone(&node.isolate), asked).await;
+        self.world.sleep_until_us(free_us).await;
         let _answered = node.hold(response.body.len());
         let tier = self.tier(header(&response, "Cache-Status"));
         let more_us = match tier {
@@ -306,8 +308,8 @@ impl Replay {
             Some(_) => &edge.l2_us,
             None => &edge.none_us,
         };
-        self.measure(&node, more_us);
-        self.compute(&node, more_us, more_us.least()).await;
+        self.measure(&node);
+        self.pause(more_us, 0).await;
         self.judge(request, &node, (sent_us, turn), tier, &response);
         (node.place_number, response.status)
     }
@@ -327,13 +329,10 @@ impl Replay {
     }
 
     /// What the platform gives an answer, and the isolate that has it now.
-    fn measure(&self, node: &Node, more_us: &Times) {
-        let cpu_us = self.setup.model.edge.busy_us() + more_us.least();
+    fn measure(&self, node: &Node) {
         let bytes = node.isolate.memory.borrow().weight() + node.bodies_bytes.get();
-        let mut needs = self.needs.borrow_mut();
-        needs.computed(cpu_us);
         if !node.is_over.get() {
-            node.is_over.set(needs.held(bytes));
+            node.is_over.set(self.needs.borrow_mut().held(bytes));
         }
     }
 
@@ -379,17 +378,11 @@ impl Replay {
         }
     }
 
-    /// Waits for as long as is drawn, of which an isolate computes for `busy_us`, the
-    /// least or less.
-    async fn compute(&self, node: &Node, times: &Times, busy_us: u64) {
+    /// Waits for as long as is drawn, without what is waited for elsewhere.
+    async fn pause(&self, times: &Times, without_us: u64) {
         let us = self.world.draw(|dice| times.draw(dice));
-        let now_us = self.world.now_us();
-        let free_us = node.busy_until_us.get().max(now_us) + busy_us;
-        node.busy_until_us.set(free_us);
-        let done_us = free_us + (us - busy_us);
-        if done_us > now_us {
-            self.world.sleep_us(done_us - now_us).await;
-        }
+        let until_us = self.world.now_us() + us.saturating_sub(without_us);
+        self.world.sleep_until_us(until_us).await;
     }
 
     /// The isolate that a request comes to; true: it begins with it.
@@ -416,7 +409,6 @@ impl Replay {
             number: observed.births,
             began_ms: now_ms,
             asked_ms: Cell::new(now_ms),
-            busy_until_us: Cell::default(),
             bodies_bytes: Cell::default(),
             is_over: Cell::default(),
         });
@@ -434,6 +426,7 @@ impl Replay {
         let mut place = Place::new(&self.world, &self.stores);
         place.gateways = Rc::clone(&self.gateways);
         place.needs = Some(Rc::clone(&self.needs));
+        place.thread = Some(Rc::new(Thread::new(model.edge.busy)));
         place.way = way;
         place.way_to_gateways = way;
         place.way_to_hyperdrive =

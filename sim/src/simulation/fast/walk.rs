@@ -25,7 +25,7 @@ use super::stored::{Lease, NEVER_US, Stored, Version};
 use crate::cache_status::Tier;
 use crate::caches::{Cache, Foresight, Policy};
 use crate::dice::Dice;
-use crate::model::{self, Way};
+use crate::model::Way;
 use crate::operation::Effect;
 use crate::platform::Needs;
 use crate::traffic::{Request, Traffic, call};
@@ -96,6 +96,8 @@ struct Isolate {
     began_us: u64,
     asked_us: u64,
     busy_until_us: u64,
+    /// What it will have to do, and when that comes: the time and how long, in µs.
+    work: BinaryHeap<Reverse<(u64, u64)>>,
     held: Vec<Held>,
     /// What decides which copies stay; None: all do.
     l1: Option<L1>,
@@ -124,6 +126,25 @@ impl L1 {
 }
 
 impl Isolate {
+    /// Takes work that comes then.
+    fn take(&mut self, at_us: u64, us: u64) {
+        // What comes later may still find it idle.
+        if at_us > self.busy_until_us {
+            return self.work.push(Reverse((at_us, us)));
+        }
+        self.busy_until_us += us;
+    }
+
+    /// Does all that has come by then.
+    fn work(&mut self, now_us: u64) {
+        while let Some(&Reverse((at_us, us))) = self.work.peek()
+            && at_us <= now_us
+        {
+            self.work.pop();
+            self.busy_until_us = self.busy_until_us.max(at_us) + us;
+        }
+    }
+
     /// A request that is sent and done at these times brings bodies; all there are.
     fn hold(&mut self, (sent_us, done_us): (u64, u64), bytes: u64) -> u64 {
         while let Some(&Reverse((end_us, bytes))) = self.bodies.peek()
@@ -159,6 +180,8 @@ pub(super) struct Walk<'a> {
     pub observed: Observed,
     /// Of the request that is walked: by its isolate, and by its gateway.
     subrequests: [u64; 2],
+    /// Of the same, in its isolate.
+    cpu_us: u64,
     isolates: Vec<Isolate>,
     stored: Vec<Stored>,
     /// Loads of gateways, by thing.
@@ -209,6 +232,7 @@ impl<'a> Walk<'a> {
             began_us: 0,
             asked_us: 0,
             busy_until_us: 0,
+            work: BinaryHeap::new(),
             held: vec![Held::default(); *things as usize],
             l1: None,
             copies_bytes: 0,
@@ -228,6 +252,7 @@ impl<'a> Walk<'a> {
             dice: Dice::seeded(setup.seed),
             observed,
             subrequests: [0; 2],
+            cpu_us: 0,
             isolates: isolates.collect(),
             stored,
             flights: vec![None; plan.things as usize],
@@ -249,8 +274,8 @@ impl<'a> Walk<'a> {
     /// A histogram cannot be made.
     pub fn answer(&mut self, index: usize, sent_us: u64) -> Result<(u64, u16)> {
         let (step, request) = (self.plan.steps[index], &self.traffic.requests[index]);
+        (self.subrequests, self.cpu_us) = ([0; 2], 0);
         let begun_us = self.begin(step, sent_us);
-        self.subrequests = [0; 2];
         let effect = request.operation.effect();
         let outcome = match (effect, request.operation.kind()) {
             (Effect::Read, Some(kind)) => {
@@ -260,7 +285,7 @@ impl<'a> Walk<'a> {
                 self.read(step, kind, (bytes, foreseen), begun_us)
             }
             (Effect::None, _) | (_, None) => Outcome {
-                done_us: begun_us + self.work(step, &self.setup.model.edge.none_us),
+                done_us: begun_us + self.setup.model.edge.none_us.draw(&mut self.dice),
                 tier: None,
                 status: 404,
                 turn: None,
@@ -295,20 +320,12 @@ impl<'a> Walk<'a> {
     /// What the platform gives a request, and the isolate that has it. Stores are
     /// asked one after the other, so no two connections are opened at once.
     fn measure(&mut self, step: Step, request: &Request, (sent_us, outcome): (u64, &Outcome)) {
-        let edge = &self.setup.model.edge;
-        let more_us = match (request.operation.effect(), outcome.tier) {
-            (Effect::Write | Effect::Touch | Effect::Delete, _) => edge.write_us.least(),
-            (_, Some(Tier::L1)) => edge.l1_us.least(),
-            (_, Some(Tier::L2)) => edge.l2_us.least(),
-            (_, Some(Tier::L3)) => edge.l3_us.least(),
-            (_, None) => edge.none_us.least(),
-        };
         let bytes = body_bytes(request);
         let isolate = &mut self.isolates[step.slot as usize];
         let bodies_bytes = isolate.hold((sent_us, outcome.done_us), bytes);
         let copies_bytes = isolate.copies_bytes.min(self.setup.settings.l1_bytes);
         let needs = &mut self.observed.needs;
-        needs.computed(edge.busy_us() + more_us);
+        needs.computed(0, self.cpu_us);
         isolate.is_over = isolate.is_over || needs.held(copies_bytes + bodies_bytes);
         // An isolate behind a gateway only asks that.
         let calls = u64::from(!self.links.is_empty());
@@ -317,11 +334,20 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// The isolate of that number computes for so long, from then on.
+    fn compute(&mut self, slot: u32, at_us: u64, us: u64) {
+        self.cpu_us += us;
+        self.isolates[slot as usize].take(at_us, us);
+    }
+
     /// The isolate takes the request; when it has done what each one costs.
     fn begin(&mut self, step: Step, sent_us: u64) -> u64 {
         let (isolates, edge) = (&self.setup.model.isolates, &self.setup.model.edge);
         let isolate = &mut self.isolates[step.slot as usize];
-        let (mut busy_us, mut work_us) = (edge.busy_us(), 0);
+        let busy_us = edge.busy.request_us;
+        // On the way.
+        let floor_us = edge.floor_us.draw(&mut self.dice);
+        let mut come_us = sent_us + floor_us.saturating_sub(busy_us);
         if isolate.life == 0
             || isolate.is_over
             || sent_us >= isolate.asked_us + isolates.idle_ms * 1000
@@ -332,6 +358,7 @@ impl<'a> Walk<'a> {
             isolate.number = self.observed.births;
             isolate.began_us = sent_us;
             isolate.copies_bytes = 0;
+            isolate.work.clear();
             isolate.bodies.clear();
             isolate.bodies_bytes = 0;
             isolate.is_over = false;
@@ -349,19 +376,13 @@ impl<'a> Walk<'a> {
                     self.setup.l1.cache(entries, things).map(L1::Cache)
                 }
             };
-            busy_us += edge.start_us.least();
-            work_us += edge.start_us.draw(&mut self.dice);
+            come_us += edge.start_us.draw(&mut self.dice);
         }
         isolate.asked_us = sent_us;
-        work_us += edge.floor_us.draw(&mut self.dice);
-        isolate.busy_until_us = isolate.busy_until_us.max(sent_us) + busy_us;
-        isolate.busy_until_us + (work_us - busy_us)
-    }
-
-    /// How long an isolate works that waits for nobody; it is busy for the least of it.
-    fn work(&mut self, step: Step, times: &model::Times) -> u64 {
-        self.isolates[step.slot as usize].busy_until_us += times.least();
-        times.draw(&mut self.dice)
+        isolate.work(come_us);
+        self.cpu_us = busy_us;
+        isolate.busy_until_us = isolate.busy_until_us.max(come_us) + busy_us;
+        isolate.busy_until_us
     }
 
     fn held(&mut self, step: Step) -> &mut Held {
@@ -408,8 +429,8 @@ impl<'a> Walk<'a> {
             if now_ms >= copy.refresh_at_ms && flight.is_none() {
                 self.lead(step, kind, bytes, now_us);
             }
-            let work_us = self.work(step, &self.setup.model.edge.l1_us);
-            return self.found(Ok(Tier::L1), copy.version, now_us + work_us);
+            let l1_us = self.setup.model.edge.l1_us.draw(&mut self.dice);
+            return self.found(Ok(Tier::L1), copy.version, now_us + l1_us);
         }
         // Another's load, and when one sees that it has ended.
         let (loaded, seen_us) = match flight {
@@ -485,6 +506,12 @@ impl<'a> Walk<'a> {
         (count > 0).then(|| ((step.thing as usize).wrapping_mul(0x9E37_79B1) >> 16) % count)
     }
 
+    /// Of a gateway.
+    fn call(&mut self, step: Step, now_us: u64) {
+        self.subrequests[0] += 1;
+        self.compute(step.slot, now_us, self.setup.model.edge.busy.valkey_us);
+    }
+
     fn load(&mut self, step: Step, kind: Kind, now_us: u64) -> Loaded {
         let way = self.way(step);
         let Some(gateway) = self.gateway(step) else {
@@ -496,7 +523,7 @@ impl<'a> Walk<'a> {
             };
             return self.load_below(step, kind, asker, (now_us, 0));
         };
-        self.subrequests[0] += 1;
+        self.call(step, now_us);
         let there_us = now_us + way.draw(&mut self.dice);
         let thing = step.thing as usize;
         let floor_us = self.held(step).mark_us;
@@ -774,7 +801,9 @@ impl<'a> Walk<'a> {
         };
         let way = self.way(step);
         let gateway = self.gateway(step);
-        self.subrequests[0] += u64::from(gateway.is_some());
+        if gateway.is_some() {
+            self.call(step, now_us);
+        }
         let (asker_way, there_us) = match gateway {
             Some(_) => (
                 self.setup.model.gateway_way,

@@ -235,6 +235,11 @@ impl Walk<'_> {
         let beyond_us = beyond.map_or(0, |beyond| 2 * beyond.draw(dice));
         if kept_us.is_none() {
             self.subrequests[usize::from(asker.gateway.is_some())] += 1;
+            if asker.gateway.is_none() {
+                let busy = self.setup.model.edge.busy;
+                let us = [busy.valkey_us, busy.postgres_us][store];
+                self.compute(asker.slot, now_us, us);
+            }
             if self.outages.refuse(store, now_us) {
                 return Err(Broken { at_us: from_us });
             }
