@@ -269,7 +269,7 @@ describe("something goes away in the middle", { concurrency: true }, () => {
         context.diagnostic(`${left} of ${LEAVING} left`);
         assert.ok(left > 0, "nobody left");
         await poll("nothing is under way", WITHIN_MS, async () => {
-          const { rows } = await database.query("SELECT count(*)::int FROM pg_stat_activity WHERE application_name = 'shepherd-edge'");
+          const { rows } = await database.query("SELECT count(*)::int FROM pg_stat_activity WHERE application_name = 'shepherd-edge' AND state <> 'idle'");
           return rows[0].count === 0;
         });
         await pause(ELSEWHERE_MS + NOISE_MS);

@@ -343,16 +343,16 @@ impl Gateway {
         }
     }
 
-    /// A message of [`message::of_request`], and one of [`message::of_response`].
+    /// A message of [`message::of_request`], and one of [`message::of_response`]. Goes on
+    /// when nobody waits for it any longer, as all that a Durable Object does.
     #[must_use]
     pub fn ask(&self, asked: JsValue) -> js_sys::Promise {
         let (host, isolate) = (self.host.clone(), Rc::clone(&self.isolate));
-        let (defers, asked) = (self.host.clone(), received(&asked));
+        let asked = received(&asked);
         future_to_promise(async move {
             let request = message::request(&asked);
             let request = request.ok_or("this is no message of the edge's")?;
-            let work = Box::pin(gateway::serve(host, isolate, request));
-            let answer = within(&defers, work).await?;
+            let answer = gateway::serve(host, isolate, request).await;
             Ok(sendable(&message::of_response(&answer)))
         })
     }
