@@ -121,6 +121,11 @@ impl Error {
         self.is_outage() || matches!(self, Self::Store(_, Fault::Busy))
     }
 
+    /// Whether its store was not even asked.
+    pub fn is_turned_away(&self) -> bool {
+        matches!(self, Self::Store(_, Fault::Broken | Fault::Full))
+    }
+
     /// What the operator should read, when it is more than the caller does.
     pub fn for_operator(&self) -> Option<String> {
         let Self::Store(store, fault) = self else {

@@ -563,7 +563,9 @@ impl<H: Host> Tiers<H> {
     /// gateway answers is the end of the way.
     async fn write_behind<T>(&self, gateway: &Gateway, keys: &[String]) -> Result<T, Error> {
         let relayed = self.ask_gateway(gateway, None).await;
-        for key in keys {
+        // A write that is turned away makes no copy old.
+        let is_turned_away = relayed.as_ref().is_err_and(Error::is_turned_away);
+        for key in keys.iter().filter(|_| !is_turned_away) {
             self.forget(key);
             let mut flights = self.isolate.flights.borrow_mut();
             let asked = flights.ask_gateway();

@@ -291,15 +291,14 @@ impl<H: Host> Tiers<H> {
         keys: Vec<String>,
         statement: &Statement,
     ) -> Result<pg::Rows, Error> {
+        if let Some(gateway) = &self.gateway {
+            return self.write_behind(gateway, &keys).await;
+        }
         let forget = || {
             for key in &keys {
                 self.forget(key);
             }
         };
-        if let Some(gateway) = &self.gateway {
-            forget();
-            return self.write_behind(gateway, &keys).await;
-        }
         // A write that is turned away makes no copy old.
         let pass = self.room_at_postgres().await?;
         let token = self.token();
