@@ -22,7 +22,6 @@ use bytes::Bytes;
 use futures_util::future::Either;
 use futures_util::task::AtomicWaker;
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::oneshot;
 use worker::js_sys::{JsString, Uint8Array};
 use worker::wasm_bindgen::{self, JsValue, prelude::wasm_bindgen};
 use worker::wasm_bindgen_futures::future_to_promise;
@@ -67,6 +66,20 @@ enum Place {
         context: Context,
         kept: Kept<Workers>,
     },
+}
+
+impl Place {
+    /// A promise is kept although nobody waits for it.
+    fn wait_until(&self, promise: &js_sys::Promise) -> Result<(), JsValue> {
+        match self {
+            Self::Request { context, .. } | Self::Schedule { context, .. } => {
+                let context: &worker_sys::Context = context.as_ref();
+                context.wait_until(promise)
+            }
+            // As all are.
+            Self::Object { .. } => Ok(()),
+        }
+    }
 }
 
 impl Host for Workers {
@@ -222,11 +235,11 @@ pub fn answer(
     let host = Workers {
         place: Rc::new(Place::Request { context, env }),
     };
+    let place = Rc::clone(&host.place);
     let opened = match isolate.settings.tracing {
         Some(_) => opened(&js::opening(&request, true)),
         None => opened(&opening),
     };
-    let defers = host.clone();
     let mut work = if has_body(&opened, &request) {
         Begun::new(Either::Left(async move {
             let body = body(request).await?;
@@ -242,11 +255,16 @@ pub fn answer(
     };
     match (&mut work).now_or_never() {
         Some(answer) => finished(answer.map(|answer| sent::send(&opening, number, answer))),
-        None => future_to_promise(async move {
-            let answer = within(&defers, work).await.flatten();
-            Ok(finished(answer.map(written)))
-        })
-        .into(),
+        None => {
+            let answer = future_to_promise(async move { Ok(finished(work.await.map(written))) });
+            // The platform drops what a request awaits when its client goes away, and what is
+            // dropped there frees no memory, closes no connection and sends no invalidation.
+            // Deadlines end the work soon enough.
+            match place.wait_until(&answer) {
+                Ok(()) => answer.into(),
+                Err(error) => finished(Err(error.into())),
+            }
+        }
     }
 }
 
@@ -356,22 +374,6 @@ impl Gateway {
             Ok(sendable(&message::of_response(&answer)))
         })
     }
-}
-
-/// Runs work that goes on when nobody waits for its answer any longer: the
-/// platform drops what a request awaits when its client goes away, and what is
-/// dropped there frees no memory, closes no connection and sends no
-/// invalidation. Deadlines end the work soon enough.
-async fn within<T: 'static>(
-    host: &Workers,
-    work: impl Future<Output = T> + Unpin + 'static,
-) -> worker::Result<T> {
-    let (sender, receiver) = oneshot::channel();
-    host.defer(async move {
-        // A client that is gone reads no answer.
-        let _ = sender.send(work.await);
-    });
-    Ok(receiver.await.map_err(|error| error.to_string())?)
 }
 
 fn written(answer: Response) -> web_sys::Response {
