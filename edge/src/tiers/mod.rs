@@ -470,13 +470,14 @@ impl<H: Host> Tiers<H> {
         entry: Entry,
         tier: Tier,
         in_l2: InL2,
+        now_ms: u64,
     ) -> Found {
-        let mut found = self.found(&entry, tier, in_l2);
+        let mut found = Found::new(entry.clone(), tier, in_l2, now_ms);
         if !self.isolate.flights.borrow_mut().land(ticket, key, variant) {
             found.in_l1 = false;
-            return self.fresh(key, variant).map_or(found, |(newer, _)| newer);
+            let newer = fresh(&self.isolate, key, variant, now_ms);
+            return newer.map_or(found, |(newer, _)| newer);
         }
-        let now_ms = self.now_ms();
         let mut memory = self.isolate.memory.borrow_mut();
         found.in_l1 = memory.keep(key, variant, entry, now_ms) && found.ttl_ms > 0;
         found
@@ -552,7 +553,7 @@ impl<H: Host> Tiers<H> {
             fresh_until_ms: asked_at_ms.saturating_add(ttl_ms),
             stale_until_ms: asked_at_ms.saturating_add(found.stale_ms),
         };
-        let kept = self.keep(ticket, place, entry, found.tier, found.in_l2);
+        let kept = self.keep(ticket, place, entry, found.tier, found.in_l2, self.now_ms());
         Ok(Found {
             is_collapsed: found.is_collapsed,
             ..kept

@@ -128,7 +128,7 @@ impl<H: Host> Tiers<H> {
             if copy.lease == Lease::Granted {
                 self.refill(query, token);
             }
-            return Ok(self.keep(ticket, place, entry, Tier::L2, InL2::Yes));
+            return Ok(self.keep(ticket, place, entry, Tier::L2, InL2::Yes, self.now_ms()));
         }
         let read_at_ms = self.now_ms();
         match self.load_truth(query).await {
@@ -155,7 +155,7 @@ impl<H: Host> Tiers<H> {
                 };
                 Ok(Found {
                     l2_asked_ms,
-                    ..self.keep(ticket, place, entry, Tier::L3, copy.in_l2)
+                    ..self.keep(ticket, place, entry, Tier::L3, copy.in_l2, self.now_ms())
                 })
             }
             Err(error) => match entry {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::entry::Times;
 use super::flights::Ticket;
-use super::{Found, InL2, Tier, Tiers, valkey};
+use super::{Found, InL2, Tier, Tiers, fresh, valkey};
 use crate::error::{Error, Store};
 use crate::host::Host;
 use crate::json;
@@ -99,7 +99,13 @@ impl<H: Host> Tiers<H> {
         let ticket = self.ticket(key, "");
         let asked_at_ms = self.now_ms();
         let mut replies = self.ask(read(key).into()).await?.into_iter();
-        self.got(key, ticket, replies.next(), replies.next(), asked_at_ms)
+        self.got(
+            key,
+            ticket,
+            replies.next(),
+            replies.next(),
+            (asked_at_ms, self.now_ms()),
+        )
     }
 
     /// Stores a value (None: deletes it), with a TTL in seconds.
@@ -158,10 +164,13 @@ impl<H: Host> Tiers<H> {
         let mut commands = Vec::new();
         let mut written: Vec<String> = Vec::new();
         let mut plan = Vec::new();
+        // To look at the clock is a call of the platform.
+        let now_ms = self.now_ms();
         for operation in operations {
             let (key, command) = match operation {
                 Operation::Get(key) => {
-                    let copy = self.fresh(&key, "").filter(|_| !written.contains(&key));
+                    let copy =
+                        fresh(&self.isolate, &key, "", now_ms).filter(|_| !written.contains(&key));
                     plan.push(match copy {
                         Some((found, _)) => Step::Answered(found),
                         None => {
@@ -204,6 +213,7 @@ impl<H: Host> Tiers<H> {
             self.forget(key);
         }
         let mut replies = replies?.into_iter();
+        let times_ms = (asked_at_ms, self.now_ms());
         let mut bytes_left = BATCH_VALUES_BYTES_MAX;
         Ok(plan
             .into_iter()
@@ -212,7 +222,7 @@ impl<H: Host> Tiers<H> {
                     Step::Write => return done(replies.next()),
                     Step::Answered(found) => Ok(found),
                     Step::Get(key, ticket) => {
-                        self.got(&key, ticket, replies.next(), replies.next(), asked_at_ms)
+                        self.got(&key, ticket, replies.next(), replies.next(), times_ms)
                     }
                 };
                 got.map_or_else(Outcome::Failed, |found| {
@@ -235,7 +245,7 @@ impl<H: Host> Tiers<H> {
         ticket: Ticket,
         value: Option<Reply>,
         ttl: Option<Reply>,
-        asked_at_ms: u64,
+        (asked_at_ms, now_ms): (u64, u64),
     ) -> Result<Found, Error> {
         let body = match value {
             Some(Reply::Bulk(text)) => readable(&text),
@@ -255,7 +265,7 @@ impl<H: Host> Tiers<H> {
             gone_at_ms,
         };
         let entry = self.entry(self.policy(Kind::of_key(key)), body, times);
-        Ok(self.keep(ticket, (key, ""), entry, Tier::L2, InL2::Yes))
+        Ok(self.keep(ticket, (key, ""), entry, Tier::L2, InL2::Yes, now_ms))
     }
 }
 
