@@ -54,6 +54,20 @@ impl<H: Host, M: Machine> Link<H, M> {
         outcome
     }
 
+    /// Waits until the peer hangs up, which it does when it has read all that it wants. Who
+    /// closes a connection that is not open yet takes back what was written to it.
+    ///
+    /// # Errors
+    /// The connection broke before.
+    pub async fn hung_up(&mut self) -> Result<(), Fault> {
+        let stream = self.stream.as_mut().ok_or_else(closed)?;
+        match stream.read(&mut [0; 1]).await {
+            // TLS knows of an end without a word.
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(unreachable(error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the peer has said nothing since the last exchange, not even that
     /// it hangs up.
     fn is_quiet(&mut self) -> bool {

@@ -8,7 +8,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import pg from "pg";
-import { native, stores, workerd } from "../edge.mjs";
+import { freePort, native, stores, workerd } from "../edge.mjs";
 import { OUTAGES, faultProxy } from "../fault-proxy.mjs";
 import { poll } from "../http/client.mjs";
 import { connectValkey } from "../http/valkey.mjs";
@@ -307,6 +307,18 @@ describe("PostgreSQL gone", { concurrency: true }, () => {
             assert.deepEqual((await get(`${VK}/cache/fault-wrong`, other)).body, { value: "v" });
           }
           assert.match(other.log(), /28P01/);
+        } finally {
+          await other.close();
+        }
+      });
+
+      test("nobody listens where the settings say: the log says that it could not connect", async () => {
+        const port = await freePort();
+        const other = await start({ ...settings, DATABASE_URL: `postgres://a:b@127.0.0.1:${port}/c?sslmode=disable`, VALKEY_URL: `valkey://127.0.0.1:${port}` });
+        try {
+          unavailable(await get(`${PG}/products`, other), { status: 503, secrets: [String(port)] });
+          unavailable(await get(`${VK}/cache/anything`, other), { status: 503, secrets: [String(port)] });
+          for (const store of ["PostgreSQL", "Valkey"]) assert.match(other.log(), new RegExp(`${store} cannot be reached: .*(cannot connect|Connection refused)`));
         } finally {
           await other.close();
         }

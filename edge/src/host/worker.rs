@@ -101,11 +101,11 @@ impl Host for Workers {
     }
 
     async fn connect(&self, address: &Address, tls: Tls) -> io::Result<Stream> {
-        Stream::connect(address, tls).await
+        Stream::connect(address, tls)
     }
 
     async fn start_tls(&self, stream: Stream, _: &Address, _: Tls) -> io::Result<Stream> {
-        stream.start_tls().await
+        stream.start_tls()
     }
 
     fn kept(&self) -> Option<&Kept<Self>> {

@@ -254,7 +254,8 @@ impl<H: Host> Drop for CancelOnDrop<H> {
             let machine = Cancel::new(request, postgres.login.ssl);
             let exchange = async {
                 let mut link = Link::open(&host, &postgres.address, tls(postgres), machine).await?;
-                link.run(&host).await
+                link.run(&host).await?;
+                link.hung_up().await
             };
             let deadline = host.sleep(limits::CANCEL_DEADLINE_MS);
             if let Either::Left((Err(fault), _)) = select(pin!(exchange), pin!(deadline)).await {

@@ -1,5 +1,6 @@
 //! A platform's socket as a byte stream, in as few steps between Wasm and JavaScript
-//! as it takes: one promise for a read and none for a write.
+//! as it takes: one promise for a read, none for a write, and none to open it: what is
+//! written before that waits, and that it failed is learnt by reading.
 //!
 //! Knows no protocol and no deadline.
 
@@ -20,37 +21,37 @@ use crate::host::{Address, Tls};
 pub(super) struct Stream {
     pipe: js::Pipe,
     reading: Reading,
+    /// Something was read.
+    is_open: bool,
 }
 
 enum Reading {
     Nothing,
     Awaited(JsFuture),
+    /// It failed; with the reason.
+    Failed(JsFuture),
     /// What was read and not taken yet, and how much of it was taken.
     Arrived(Vec<u8>, usize),
 }
 
 impl Stream {
-    pub async fn connect(address: &Address, tls: Tls) -> io::Result<Self> {
+    pub fn connect(address: &Address, tls: Tls) -> io::Result<Self> {
         let transport = match tls {
             Tls::Off => "off",
             Tls::AtOnce => "on",
             Tls::Later { .. } => "starttls",
         };
-        let stream = Self {
+        Ok(Self {
             pipe: js::open(&address.host, address.port, transport).map_err(broken)?,
             reading: Reading::Nothing,
-        };
-        stream.opened().await
+            is_open: false,
+        })
     }
 
-    pub async fn start_tls(mut self) -> io::Result<Self> {
+    pub fn start_tls(mut self) -> io::Result<Self> {
         // The plain one is no more, and nothing that could be closed.
         self.pipe = js::start_tls(&self.pipe).map_err(broken)?;
-        self.opened().await
-    }
-
-    async fn opened(self) -> io::Result<Self> {
-        js::opened(&self.pipe).await.map_err(broken)?;
+        self.is_open = false;
         Ok(self)
     }
 }
@@ -75,11 +76,23 @@ impl AsyncRead for Stream {
                     let read = ready!(Pin::new(awaited).poll(context));
                     // What has come does not come again.
                     stream.reading = Reading::Nothing;
-                    match js::arrived(&read.map_err(broken)?) {
-                        Some(bytes) => Reading::Arrived(bytes.to_vec(), 0),
-                        // The end.
-                        None => return Poll::Ready(Ok(())),
+                    match read {
+                        Ok(read) => match js::arrived(&read) {
+                            Some(bytes) => {
+                                stream.is_open = true;
+                                Reading::Arrived(bytes.to_vec(), 0)
+                            }
+                            // The end.
+                            None => return Poll::Ready(Ok(())),
+                        },
+                        Err(error) if stream.is_open => return Poll::Ready(Err(broken(error))),
+                        Err(error) => Reading::Failed(js::reason(&stream.pipe, error).into()),
                     }
+                }
+                Reading::Failed(reason) => {
+                    let reason = ready!(Pin::new(reason).poll(context));
+                    stream.reading = Reading::Nothing;
+                    return Poll::Ready(Err(broken(reason.unwrap_or_else(|error| error))));
                 }
                 Reading::Arrived(bytes, taken) => {
                     let rest = bytes.get(*taken..).unwrap_or_default();
@@ -123,7 +136,7 @@ fn broken(error: JsValue) -> io::Error {
 }
 
 mod js {
-    use worker::js_sys::{self, JsString, Promise, Uint8Array};
+    use worker::js_sys::{JsString, Promise, Uint8Array};
     use worker::wasm_bindgen::{self, JsValue, prelude::wasm_bindgen};
 
     #[wasm_bindgen(inline_js = r#"
@@ -150,7 +163,8 @@ mod js {
             return piped(socket.startTls());
         }
 
-        export const opened = ({ socket }) => socket.opened;
+        // A stream does not say what was wrong with its socket.
+        export const reason = ({ socket }, error) => socket.opened.then(() => error, (why) => why);
         export const read = ({ reader }) => reader.read();
         export const arrived = ({ value }) => value;
         export const write = ({ writer }, bytes) => void ignoring(() => writer.write(bytes));
@@ -165,8 +179,8 @@ mod js {
         /// After it, the pipe that it is given is of no use.
         #[wasm_bindgen(catch, js_name = startTls)]
         pub fn start_tls(pipe: &Pipe) -> Result<Pipe, JsValue>;
-        #[wasm_bindgen(catch)]
-        pub async fn opened(pipe: &Pipe) -> Result<JsValue, JsValue>;
+        /// Why nothing can be read, where that is the error.
+        pub fn reason(pipe: &Pipe, error: JsValue) -> Promise;
         pub fn read(pipe: &Pipe) -> Promise;
         /// The bytes of what [`read`] gave, or none at the end.
         pub fn arrived(read: &JsValue) -> Option<Uint8Array>;
