@@ -120,9 +120,9 @@ pub struct Edge {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Busy {
-    /// With any request.
+    /// With any request. To call a gateway is as much again, and so is the call there.
     pub request_us: u64,
-    /// More, with each connection to Valkey, or each call of a gateway.
+    /// More, with each connection to Valkey.
     pub valkey_us: u64,
     /// More, with each connection to PostgreSQL.
     pub postgres_us: u64,

@@ -430,7 +430,21 @@ pub struct Place {
     pub needs: Option<Rc<RefCell<Needs>>>,
     /// Of its isolate, where work takes time.
     pub thread: Option<Rc<Thread>>,
+    /// Of the requests in it.
+    pub bodies_bytes: Rc<Cell<u64>>,
     invocation: Option<Rc<Invocation>>,
+}
+
+/// A body that is in an isolate.
+pub struct Held {
+    all: Rc<Cell<u64>>,
+    bytes: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.set(self.all.get() - self.bytes);
+    }
 }
 
 /// A gateway, which may be another one after a crash.
@@ -455,6 +469,7 @@ impl Place {
             way_to_hyperdrive: None,
             needs: None,
             thread: None,
+            bodies_bytes: Rc::default(),
             invocation: None,
         }
     }
@@ -466,6 +481,13 @@ impl Place {
             invocation,
             ..self.clone()
         }
+    }
+
+    /// A body comes; dropped, it is gone.
+    pub fn hold(&self, bytes: usize) -> Held {
+        let (all, bytes) = (Rc::clone(&self.bodies_bytes), bytes as u64);
+        all.set(all.get() + bytes);
+        Held { all, bytes }
     }
 
     /// The isolate computes for as long as this costs it, after all that it has taken on
@@ -603,7 +625,7 @@ impl Host for Place {
         if let Some(invocation) = &self.invocation {
             invocation.subrequest();
         }
-        self.ask(|busy| busy.valkey_us).await;
+        self.ask(|busy| busy.request_us).await;
         let way_us = || self.world.draw(|dice| self.way_to_gateways.draw(dice));
         self.world.sleep_us(way_us()).await;
         let Gateway { place, isolate } = self.gateways.borrow()[shard as usize].clone();
@@ -611,7 +633,15 @@ impl Host for Place {
         // Whoever asks may go away, and the gateway goes on.
         let place = place.for_request();
         place.clone().spawn(async move {
-            let _ = sender.send(serve(place, isolate, request).await);
+            let _asked = place.hold(request.body.as_ref().map_or(0, Bytes::len));
+            let (_, free_us) = place.compute(|busy| busy.request_us);
+            place.world.sleep_until_us(free_us).await;
+            let response = serve(place.clone(), isolate, request).await;
+            let _answered = place.hold(response.body.len());
+            if let Some(needs) = &place.needs {
+                needs.borrow_mut().held(place.bodies_bytes.get());
+            }
+            let _ = sender.send(response);
         });
         let response = answer.await.map_err(|_| io::ErrorKind::ConnectionReset)?;
         self.world.sleep_us(way_us()).await;

@@ -305,7 +305,7 @@ fn both_levels_need_as_much_of_the_platform() -> Result<()> {
         limits: model::Limits {
             connecting: 1,
             subrequests: 1,
-            cpu_us: 800,
+            cpu_us: 450,
             memory_bytes: 64 * 1024,
         },
         ..near(4)

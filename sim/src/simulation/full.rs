@@ -197,31 +197,8 @@ struct Node {
     number: u64,
     began_ms: u64,
     asked_ms: Cell<u64>,
-    /// Bodies of the requests in it.
-    bodies_bytes: Cell<u64>,
     /// It held more than it may, and takes no request any more.
     is_over: Cell<bool>,
-}
-
-impl Node {
-    /// A body comes; dropped, it is gone.
-    fn hold(&self, bytes: usize) -> Held<'_> {
-        let bytes = bytes as u64;
-        self.bodies_bytes.set(self.bodies_bytes.get() + bytes);
-        Held { node: self, bytes }
-    }
-}
-
-struct Held<'a> {
-    node: &'a Node,
-    bytes: u64,
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        let held_bytes = &self.node.bodies_bytes;
-        held_bytes.set(held_bytes.get() - self.bytes);
-    }
 }
 
 /// Sends every visit when its time has come.
@@ -294,12 +271,12 @@ impl Replay {
         // On the way.
         self.pause(&edge.floor_us, edge.busy.request_us).await;
         let asked = asked(&Call::of(&self.traffic, request, turn));
-        let _asked = node.hold(asked.body.as_ref().map_or(0, Bytes::len));
+        let _asked = node.place.hold(asked.body.as_ref().map_or(0, Bytes::len));
         let place = node.place.for_request();
         let (_, free_us) = place.compute(|busy| busy.request_us);
         let response = answer(place, Rc::clone(&node.isolate), asked).await;
         self.world.sleep_until_us(free_us).await;
-        let _answered = node.hold(response.body.len());
+        let _answered = node.place.hold(response.body.len());
         let tier = self.tier(header(&response, "Cache-Status"));
         let more_us = match tier {
             _ if matches!(effect, Effect::Write | Effect::Touch | Effect::Delete) => &edge.write_us,
@@ -330,7 +307,7 @@ impl Replay {
 
     /// What the platform gives an answer, and the isolate that has it now.
     fn measure(&self, node: &Node) {
-        let bytes = node.isolate.memory.borrow().weight() + node.bodies_bytes.get();
+        let bytes = node.isolate.memory.borrow().weight() + node.place.bodies_bytes.get();
         if !node.is_over.get() {
             node.is_over.set(self.needs.borrow_mut().held(bytes));
         }
@@ -409,7 +386,6 @@ impl Replay {
             number: observed.births,
             began_ms: now_ms,
             asked_ms: Cell::new(now_ms),
-            bodies_bytes: Cell::default(),
             is_over: Cell::default(),
         });
         nodes.insert(slot, Rc::clone(&node));
@@ -439,6 +415,7 @@ impl Replay {
             let mut place = Place::new(&self.world, &self.stores);
             place.kept = Some(Rc::default());
             place.needs = Some(Rc::clone(&self.needs));
+            place.thread = Some(Rc::new(Thread::new(self.setup.model.edge.busy)));
             place.way = self.setup.model.gateway_way;
             Gateway {
                 place,

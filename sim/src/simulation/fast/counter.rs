@@ -1,4 +1,5 @@
-//! What a store's work costs: its workers, and the connections to it.
+//! What work costs where some can be done at once: at a store, to which there are
+//! connections, and at a gateway.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -11,27 +12,23 @@ use crate::report::Connections;
 const SPAN_US: u64 = 1_000;
 const SPANS: usize = 1 << 13;
 
-pub(super) struct Counter {
-    pub store: Store,
+pub(super) struct Workers {
+    count: u32,
     /// Number of a span, and the work in it.
     spans: Vec<(u64, u64)>,
-    open_until_us: BinaryHeap<Reverse<u64>>,
-    pub connections: Connections,
 }
 
-impl Counter {
-    pub fn new(store: &Store) -> Self {
+impl Workers {
+    pub fn new(count: u32) -> Self {
         Self {
-            store: store.clone(),
+            count,
             spans: vec![(0, 0); SPANS],
-            open_until_us: BinaryHeap::new(),
-            connections: Connections::default(),
         }
     }
 
     /// When work that comes then is done: in the first spans that have room.
     pub fn done_us(&mut self, at_us: u64, work_us: u64) -> u64 {
-        let room_us = SPAN_US * u64::from(self.store.workers);
+        let room_us = SPAN_US * u64::from(self.count);
         let mut left_us = work_us;
         let mut waited_us = 0;
         for span in (at_us / SPAN_US..).take(SPANS) {
@@ -48,6 +45,24 @@ impl Counter {
             waited_us += SPAN_US;
         }
         at_us + work_us.max(waited_us)
+    }
+}
+
+pub(super) struct Counter {
+    pub store: Store,
+    pub workers: Workers,
+    open_until_us: BinaryHeap<Reverse<u64>>,
+    pub connections: Connections,
+}
+
+impl Counter {
+    pub fn new(store: &Store) -> Self {
+        Self {
+            store: store.clone(),
+            workers: Workers::new(store.workers),
+            open_until_us: BinaryHeap::new(),
+            connections: Connections::default(),
+        }
     }
 
     /// A connection is open between these moments.
@@ -105,7 +120,7 @@ mod tests {
 
     #[test]
     fn work_waits_when_there_is_more_than_fits() {
-        let mut counter = Counter::new(&Store::default());
+        let mut counter = Workers::new(1);
         assert_eq!(counter.done_us(10_000, 300), 10_300);
         // In another order than it comes.
         assert_eq!(counter.done_us(5_000, 300), 5_300);

@@ -18,7 +18,7 @@ use super::super::observed::{Answer, Observed};
 use super::super::setup::Setup;
 use super::super::truth::Truth;
 use super::START_US;
-use super::counter::{Counter, Links};
+use super::counter::{Counter, Links, Workers};
 use super::outages::{Gates, Outages};
 use super::plan::{Foreseen, Plan, Step};
 use super::stored::{Lease, NEVER_US, Stored, Version};
@@ -103,11 +103,27 @@ struct Isolate {
     l1: Option<L1>,
     /// What its copies would weigh if all stayed.
     copies_bytes: u64,
-    /// Bodies of the requests in it, by when these are done.
-    bodies: BinaryHeap<Reverse<(u64, u64)>>,
-    bodies_bytes: u64,
+    bodies: Bodies,
     /// It held more than it may.
     is_over: bool,
+}
+
+/// What a gateway has.
+struct Gateway {
+    /// To both stores.
+    links: [Links; 2],
+    workers: Workers,
+    bodies: Bodies,
+}
+
+impl Gateway {
+    fn new() -> Self {
+        Self {
+            links: Default::default(),
+            workers: Workers::new(1),
+            bodies: Bodies::default(),
+        }
+    }
 }
 
 enum L1 {
@@ -144,18 +160,27 @@ impl Isolate {
             self.busy_until_us = self.busy_until_us.max(at_us) + us;
         }
     }
+}
 
+/// Of the requests that an isolate or a gateway has, by when these are done.
+#[derive(Default)]
+struct Bodies {
+    ends: BinaryHeap<Reverse<(u64, u64)>>,
+    bytes: u64,
+}
+
+impl Bodies {
     /// A request that is sent and done at these times brings bodies; all there are.
     fn hold(&mut self, (sent_us, done_us): (u64, u64), bytes: u64) -> u64 {
-        while let Some(&Reverse((end_us, bytes))) = self.bodies.peek()
+        while let Some(&Reverse((end_us, bytes))) = self.ends.peek()
             && end_us <= sent_us
         {
-            self.bodies.pop();
-            self.bodies_bytes -= bytes;
+            self.ends.pop();
+            self.bytes -= bytes;
         }
-        self.bodies.push(Reverse((done_us, bytes)));
-        self.bodies_bytes += bytes;
-        self.bodies_bytes
+        self.ends.push(Reverse((done_us, bytes)));
+        self.bytes += bytes;
+        self.bytes
     }
 }
 
@@ -180,8 +205,7 @@ pub(super) struct Walk<'a> {
     pub observed: Observed,
     /// Of the request that is walked: by its isolate, and by its gateway.
     subrequests: [u64; 2],
-    /// Of the same, in its isolate.
-    cpu_us: u64,
+    cpu_us: [u64; 2],
     isolates: Vec<Isolate>,
     stored: Vec<Stored>,
     /// Loads of gateways, by thing.
@@ -190,8 +214,7 @@ pub(super) struct Walk<'a> {
     marks: Vec<u64>,
     /// Of Valkey, and of PostgreSQL.
     pub counters: [Counter; 2],
-    /// Of each gateway, to both.
-    links: Vec<[Links; 2]>,
+    gateways: Vec<Gateway>,
     outages: Outages,
     /// Of each isolate, or else of each gateway.
     gates: Vec<Gates>,
@@ -236,8 +259,7 @@ impl<'a> Walk<'a> {
             held: vec![Held::default(); *things as usize],
             l1: None,
             copies_bytes: 0,
-            bodies: BinaryHeap::new(),
-            bodies_bytes: 0,
+            bodies: Bodies::default(),
             is_over: false,
         });
         let gates = |count| (0..count).map(|_| Gates::of(&setup.settings)).collect();
@@ -252,13 +274,13 @@ impl<'a> Walk<'a> {
             dice: Dice::seeded(setup.seed),
             observed,
             subrequests: [0; 2],
-            cpu_us: 0,
+            cpu_us: [0; 2],
             isolates: isolates.collect(),
             stored,
             flights: vec![None; plan.things as usize],
             marks: vec![0; plan.things as usize],
             counters: [&setup.model.valkey, &setup.model.postgres].map(Counter::new),
-            links: (0..setup.gateways()).map(|_| Default::default()).collect(),
+            gateways: (0..setup.gateways()).map(|_| Gateway::new()).collect(),
             gates: match setup.gateways() {
                 0 => gates(plan.slots.len()),
                 gateways => gates(gateways as usize),
@@ -274,7 +296,7 @@ impl<'a> Walk<'a> {
     /// A histogram cannot be made.
     pub fn answer(&mut self, index: usize, sent_us: u64) -> Result<(u64, u16)> {
         let (step, request) = (self.plan.steps[index], &self.traffic.requests[index]);
-        (self.subrequests, self.cpu_us) = ([0; 2], 0);
+        (self.subrequests, self.cpu_us) = ([0; 2], [0; 2]);
         let begun_us = self.begin(step, sent_us);
         let effect = request.operation.effect();
         let outcome = match (effect, request.operation.kind()) {
@@ -322,22 +344,39 @@ impl<'a> Walk<'a> {
     fn measure(&mut self, step: Step, request: &Request, (sent_us, outcome): (u64, &Outcome)) {
         let bytes = body_bytes(request);
         let isolate = &mut self.isolates[step.slot as usize];
-        let bodies_bytes = isolate.hold((sent_us, outcome.done_us), bytes);
+        let times_us = (sent_us, outcome.done_us);
+        let bodies_bytes = isolate.bodies.hold(times_us, bytes);
         let copies_bytes = isolate.copies_bytes.min(self.setup.settings.l1_bytes);
         let needs = &mut self.observed.needs;
-        needs.computed(0, self.cpu_us);
         isolate.is_over = isolate.is_over || needs.held(copies_bytes + bodies_bytes);
+        let [own_us, gateways_us] = self.cpu_us;
+        needs.computed(0, own_us);
+        if gateways_us > 0
+            && let Some(gateway) = self.gateway(step)
+        {
+            let bodies = &mut self.gateways[gateway].bodies;
+            let needs = &mut self.observed.needs;
+            needs.computed(0, gateways_us);
+            needs.held(bodies.hold(times_us, bytes));
+        }
         // An isolate behind a gateway only asks that.
-        let calls = u64::from(!self.links.is_empty());
+        let calls = u64::from(!self.gateways.is_empty());
+        let needs = &mut self.observed.needs;
         for (subrequests, calls) in self.subrequests.into_iter().zip([calls, 0]) {
             needs.asked(subrequests, subrequests.saturating_sub(calls).min(1));
         }
     }
 
-    /// The isolate of that number computes for so long, from then on.
-    fn compute(&mut self, slot: u32, at_us: u64, us: u64) {
-        self.cpu_us += us;
-        self.isolates[slot as usize].take(at_us, us);
+    /// Whoever asks computes for so long, from then on; when that is done, at a gateway.
+    fn compute(&mut self, asker: Asker, at_us: u64, us: u64) -> u64 {
+        self.cpu_us[usize::from(asker.gateway.is_some())] += us;
+        match asker.gateway {
+            Some(gateway) => self.gateways[gateway].workers.done_us(at_us, us),
+            None => {
+                self.isolates[asker.slot as usize].take(at_us, us);
+                at_us
+            }
+        }
     }
 
     /// The isolate takes the request; when it has done what each one costs.
@@ -359,10 +398,9 @@ impl<'a> Walk<'a> {
             isolate.began_us = sent_us;
             isolate.copies_bytes = 0;
             isolate.work.clear();
-            isolate.bodies.clear();
-            isolate.bodies_bytes = 0;
+            isolate.bodies = Bodies::default();
             isolate.is_over = false;
-            if self.links.is_empty() {
+            if self.gateways.is_empty() {
                 self.gates[step.slot as usize] = Gates::of(&self.setup.settings);
             }
             let entries = self.l1_entries;
@@ -380,7 +418,7 @@ impl<'a> Walk<'a> {
         }
         isolate.asked_us = sent_us;
         isolate.work(come_us);
-        self.cpu_us = busy_us;
+        self.cpu_us[0] = busy_us;
         isolate.busy_until_us = isolate.busy_until_us.max(come_us) + busy_us;
         isolate.busy_until_us
     }
@@ -501,30 +539,45 @@ impl<'a> Walk<'a> {
     }
 
     fn gateway(&self, step: Step) -> Option<usize> {
-        let count = self.links.len();
+        let count = self.gateways.len();
         // Any assignment that spreads them: the edge hashes the path.
         (count > 0).then(|| ((step.thing as usize).wrapping_mul(0x9E37_79B1) >> 16) % count)
     }
 
-    /// Of a gateway.
-    fn call(&mut self, step: Step, now_us: u64) {
+    /// The isolate asks the stores, or calls the gateway that does.
+    fn asker(&mut self, step: Step, now_us: u64) -> Asker {
+        let way = self.way(step);
+        let own = Asker {
+            slot: step.slot,
+            way,
+            gateway: None,
+            began_us: now_us,
+        };
+        let Some(gateway) = self.gateway(step) else {
+            return own;
+        };
         self.subrequests[0] += 1;
-        self.compute(step.slot, now_us, self.setup.model.edge.busy.valkey_us);
+        let request_us = self.setup.model.edge.busy.request_us;
+        self.compute(own, now_us, request_us);
+        let there = Asker {
+            way: self.setup.model.gateway_way,
+            gateway: Some(gateway),
+            ..own
+        };
+        let there_us = now_us + way.draw(&mut self.dice);
+        Asker {
+            began_us: self.compute(there, there_us, request_us),
+            ..there
+        }
     }
 
     fn load(&mut self, step: Step, kind: Kind, now_us: u64) -> Loaded {
         let way = self.way(step);
-        let Some(gateway) = self.gateway(step) else {
-            let asker = Asker {
-                slot: step.slot,
-                way,
-                gateway: None,
-                began_us: now_us,
-            };
+        let asker = self.asker(step, now_us);
+        if asker.gateway.is_none() {
             return self.load_below(step, kind, asker, (now_us, 0));
-        };
-        self.call(step, now_us);
-        let there_us = now_us + way.draw(&mut self.dice);
+        }
+        let there_us = asker.began_us;
         let thing = step.thing as usize;
         let floor_us = self.held(step).mark_us;
         let loaded = match self.flights[thing] {
@@ -534,12 +587,6 @@ impl<'a> Walk<'a> {
                 ..flight
             },
             _ => {
-                let asker = Asker {
-                    slot: step.slot,
-                    way: self.setup.model.gateway_way,
-                    gateway: Some(gateway),
-                    began_us: there_us,
-                };
                 let loaded = self.load_below(step, kind, asker, (there_us, floor_us));
                 self.flights[thing] = Some(loaded);
                 loaded
@@ -800,29 +847,14 @@ impl<'a> Walk<'a> {
             _ => 0,
         };
         let way = self.way(step);
-        let gateway = self.gateway(step);
-        if gateway.is_some() {
-            self.call(step, now_us);
-        }
-        let (asker_way, there_us) = match gateway {
-            Some(_) => (
-                self.setup.model.gateway_way,
-                now_us + way.draw(&mut self.dice),
-            ),
-            None => (way, now_us),
-        };
-        let asker = Asker {
-            slot: step.slot,
-            way: asker_way,
-            gateway,
-            began_us: there_us,
-        };
+        let asker = self.asker(step, now_us);
+        let there_us = asker.began_us;
         let (mut done_us, status) = if kind.is_of_rows() {
             self.write_rows(step, asker, turn, there_us)
         } else {
             self.write_value(step, effect, kind, asker, turn, there_us)
         };
-        if gateway.is_some() {
+        if asker.gateway.is_some() {
             done_us += way.draw(&mut self.dice);
         }
         // The isolate forgets it, and no load under way brings it back.
@@ -959,7 +991,7 @@ impl<'a> Walk<'a> {
         self.stored.iter_mut().for_each(Stored::forget_copies);
         self.flights.fill(None);
         self.marks.fill(0);
-        self.links.fill_with(Default::default);
+        self.gateways.fill_with(Gateway::new);
         let settings = &self.setup.settings;
         self.gates.fill_with(|| Gates::of(settings));
     }

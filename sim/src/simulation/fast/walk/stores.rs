@@ -178,7 +178,8 @@ impl Walk<'_> {
     /// Over a connection that was kept, or else over a new one.
     fn reach(&mut self, errand: Errand, now_us: u64) -> Exchange {
         let gateway = errand.asker.gateway;
-        let kept = gateway.and_then(|gateway| self.links[gateway][errand.store].take(now_us));
+        let kept =
+            gateway.and_then(|gateway| self.gateways[gateway].links[errand.store].take(now_us));
         let exchange = match self.over(errand, now_us, kept) {
             // That it is broken is learned only there.
             Err(Broken { at_us }) if kept.is_some() => self.over(errand, at_us, None),
@@ -235,11 +236,8 @@ impl Walk<'_> {
         let beyond_us = beyond.map_or(0, |beyond| 2 * beyond.draw(dice));
         if kept_us.is_none() {
             self.subrequests[usize::from(asker.gateway.is_some())] += 1;
-            if asker.gateway.is_none() {
-                let busy = self.setup.model.edge.busy;
-                let us = [busy.valkey_us, busy.postgres_us][store];
-                self.compute(asker.slot, now_us, us);
-            }
+            let busy = self.setup.model.edge.busy;
+            self.compute(asker, now_us, [busy.valkey_us, busy.postgres_us][store]);
             if self.outages.refuse(store, now_us) {
                 return Err(Broken { at_us: from_us });
             }
@@ -252,7 +250,8 @@ impl Walk<'_> {
                 });
             }
         }
-        let arrived_us = self.counters[store].done_us(there_us, work_us) + log_in_us + beyond_us;
+        let arrived_us =
+            self.counters[store].workers.done_us(there_us, work_us) + log_in_us + beyond_us;
         let done_us = arrived_us + way.draw(&mut self.dice);
         let is_broken = self
             .outages
@@ -268,7 +267,7 @@ impl Walk<'_> {
             return Err(Broken { at_us: arrived_us });
         }
         if let Some(gateway) = asker.gateway {
-            self.links[gateway][store].give(Link {
+            self.gateways[gateway].links[store].give(Link {
                 used_us: arrived_us,
                 free_us: done_us,
             });
