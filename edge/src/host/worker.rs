@@ -24,7 +24,7 @@ use futures_util::task::AtomicWaker;
 use futures_util::{FutureExt, StreamExt};
 use worker::js_sys::{JsString, Uint8Array};
 use worker::wasm_bindgen::{self, JsValue, prelude::wasm_bindgen};
-use worker::wasm_bindgen_futures::future_to_promise;
+use worker::wasm_bindgen_futures::{JsFuture, future_to_promise};
 use worker::{Context, Env, State, js_sys, web_sys, worker_sys};
 
 use crate::host::alarms::Alarms;
@@ -396,7 +396,7 @@ type Header = (&'static str, Cow<'static, str>);
 async fn relay(env: &Env, shard: u64, request: Request) -> worker::Result<Response> {
     let name = format!("gateway-{shard}");
     let asked = sendable(&message::of_request(&request));
-    let answer = js::relay(env, &name, &asked).await?;
+    let answer = JsFuture::from(js::relay(env, &name, &asked)?).await?;
     let answer = message::response(&received(&answer));
     Ok(answer.ok_or("the gateway is of another version of the edge")?)
 }
@@ -472,7 +472,7 @@ async fn body(request: web_sys::Request) -> worker::Result<Option<Bytes>> {
 /// What would take many calls between Wasm and JavaScript, each in one.
 mod js {
     use worker::Env;
-    use worker::js_sys::{self, JsString, Uint8Array};
+    use worker::js_sys::{self, JsString, Promise, Uint8Array};
     use worker::wasm_bindgen::{self, JsValue, prelude::wasm_bindgen};
     use worker::web_sys::{Request, Response};
 
@@ -515,10 +515,13 @@ mod js {
         // A name is hashed each time that its id is asked for.
         const ids = new Map();
 
-        export async function relay(env, name, message) {
+        export function relay(env, name, message) {
             const { GATEWAY, GATEWAY_LOCATION } = env;
             let id = ids.get(name);
-            if (id === undefined) ids.set(name, (id = GATEWAY.idFromName(name)));
+            if (id === undefined) {
+                if (!GATEWAY) throw new Error("BACKEND=gateway needs the binding GATEWAY to the Durable Object Gateway, as in wrangler.toml");
+                ids.set(name, (id = GATEWAY.idFromName(name)));
+            }
             // The operator says where it is to live.
             const options = GATEWAY_LOCATION ? { locationHint: GATEWAY_LOCATION } : undefined;
             return GATEWAY.get(id, options).ask(message);
@@ -556,7 +559,7 @@ mod js {
 
         /// Asks the gateway of that name.
         #[wasm_bindgen(catch)]
-        pub async fn relay(env: &Env, name: &str, message: &JsValue) -> Result<JsValue, JsValue>;
+        pub fn relay(env: &Env, name: &str, message: &JsValue) -> Result<Promise, JsValue>;
         /// Headers are lines too: a name, its value, and so on.
         pub fn respond(status: u16, lines: &str, body: &[u8]) -> Response;
         /// Makes what [`again`] answers 200 with, without headers; in the place of what
