@@ -11,6 +11,7 @@
 //! `sim/tests/levels.rs` holds them against one another.
 //!
 //! - [`plan`] numbers isolates and things. - [`stored`] is what stores have.
+//! - [`places`] are isolates and gateways, with what they have.
 //! - [`counter`] is what a store's work costs. - [`outages`] is when they are away.
 //! - [`walk`] is the way through the tiers.
 
@@ -19,6 +20,7 @@
 
 mod counter;
 mod outages;
+mod places;
 mod plan;
 mod stored;
 mod walk;

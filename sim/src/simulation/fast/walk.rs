@@ -3,9 +3,6 @@
 //! Follows [`edge::tiers`], with its policies and its arithmetic of freshness.
 //! Times are µs; those of entries are ms, as the edge's clocks show them.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 use anyhow::Result;
 use bytes::Bytes;
 use edge::limits::INVALIDATION_PAUSES_MS;
@@ -18,12 +15,13 @@ use super::super::observed::{Answer, Observed};
 use super::super::setup::Setup;
 use super::super::truth::Truth;
 use super::START_US;
-use super::counter::{Counter, Links, Workers};
+use super::counter::Counter;
 use super::outages::{Gates, Outages};
+use super::places::{Flight, Gateway, Held, Isolate, Kept, L1, Loaded};
 use super::plan::{Foreseen, Plan, Step};
 use super::stored::{Lease, NEVER_US, Stored, Version};
 use crate::cache_status::Tier;
-use crate::caches::{Cache, Foresight, Policy};
+use crate::caches::{Foresight, Policy};
 use crate::dice::Dice;
 use crate::model::Way;
 use crate::operation::Effect;
@@ -44,145 +42,6 @@ const PRODUCTS_BYTES: u64 = 4_500;
 const ENTRY_BYTES: u64 = 260;
 /// What a body is does not matter here, only that there is one.
 const BODY: Bytes = Bytes::from_static(b"{}");
-
-/// What an isolate has of one thing.
-#[derive(Clone, Default)]
-struct Held {
-    /// The isolate's life in which it got it.
-    life: u32,
-    copy: Option<Kept>,
-    flight: Option<Flight>,
-    /// What it weighs in L1; 0: it has not been there.
-    weight_bytes: u32,
-    /// See [`Walk::mark`].
-    mark_us: u64,
-}
-
-#[derive(Clone, Copy)]
-struct Kept {
-    refresh_at_ms: u64,
-    fresh_until_ms: u64,
-    stale_until_ms: u64,
-    version: Version,
-}
-
-/// A load under way.
-#[derive(Clone, Copy)]
-struct Flight {
-    loaded: Loaded,
-    /// A write has overtaken it: it is not kept.
-    is_overtaken: bool,
-}
-
-/// What a load found, and when.
-#[derive(Clone, Copy)]
-struct Loaded {
-    done_us: u64,
-    /// Or the status with which it failed.
-    tier: Result<Tier, u16>,
-    /// It answers only because the truth cannot be asked, and is not kept.
-    is_stale: bool,
-    kept: Kept,
-    /// When the truth was read, by the clock of who loaded.
-    read_us: u64,
-    /// Copies that L2 read by then are older; 0: none is.
-    mark_us: u64,
-}
-
-struct Isolate {
-    place: usize,
-    life: u32,
-    number: u64,
-    began_us: u64,
-    asked_us: u64,
-    busy_until_us: u64,
-    /// What it will have to do, and when that comes: the time and how long, in µs.
-    work: BinaryHeap<Reverse<(u64, u64)>>,
-    held: Vec<Held>,
-    /// What decides which copies stay; None: all do.
-    l1: Option<L1>,
-    /// What its copies would weigh if all stayed.
-    copies_bytes: u64,
-    bodies: Bodies,
-    /// It held more than it may.
-    is_over: bool,
-}
-
-/// What a gateway has.
-struct Gateway {
-    /// To both stores.
-    links: [Links; 2],
-    workers: Workers,
-    bodies: Bodies,
-}
-
-impl Gateway {
-    fn new() -> Self {
-        Self {
-            links: Default::default(),
-            workers: Workers::new(1),
-            bodies: Bodies::default(),
-        }
-    }
-}
-
-enum L1 {
-    Cache(Box<dyn Cache>),
-    Clairvoyant(Foresight),
-}
-
-impl L1 {
-    /// Whether the thing was there.
-    fn access(&mut self, local: u32, foreseen: Foreseen) -> bool {
-        match self {
-            Self::Cache(cache) => cache.access(local),
-            Self::Clairvoyant(foresight) => foresight.access(foreseen.now, foreseen.next),
-        }
-    }
-}
-
-impl Isolate {
-    /// Takes work that comes then.
-    fn take(&mut self, at_us: u64, us: u64) {
-        // What comes later may still find it idle.
-        if at_us > self.busy_until_us {
-            return self.work.push(Reverse((at_us, us)));
-        }
-        self.busy_until_us += us;
-    }
-
-    /// Does all that has come by then.
-    fn work(&mut self, now_us: u64) {
-        while let Some(&Reverse((at_us, us))) = self.work.peek()
-            && at_us <= now_us
-        {
-            self.work.pop();
-            self.busy_until_us = self.busy_until_us.max(at_us) + us;
-        }
-    }
-}
-
-/// Of the requests that an isolate or a gateway has, by when these are done.
-#[derive(Default)]
-struct Bodies {
-    ends: BinaryHeap<Reverse<(u64, u64)>>,
-    bytes: u64,
-}
-
-impl Bodies {
-    /// A request that is sent and done at these times brings bodies; all there are.
-    fn hold(&mut self, (sent_us, done_us): (u64, u64), bytes: u64) -> u64 {
-        while let Some(&Reverse((end_us, bytes))) = self.ends.peek()
-            && end_us <= sent_us
-        {
-            self.ends.pop();
-            self.bytes -= bytes;
-        }
-        self.ends.push(Reverse((done_us, bytes)));
-        self.bytes += bytes;
-        self.bytes
-    }
-}
 
 /// Who asks the stores, from where, and since when.
 #[derive(Clone, Copy)]
@@ -248,20 +107,7 @@ impl<'a> Walk<'a> {
             }
         }
         let isolates = plan.slots.iter().zip(&plan.things_of_slot);
-        let isolates = isolates.map(|(slot, things)| Isolate {
-            place: slot.0,
-            life: 0,
-            number: 0,
-            began_us: 0,
-            asked_us: 0,
-            busy_until_us: 0,
-            work: BinaryHeap::new(),
-            held: vec![Held::default(); *things as usize],
-            l1: None,
-            copies_bytes: 0,
-            bodies: Bodies::default(),
-            is_over: false,
-        });
+        let isolates = isolates.map(|(slot, things)| Isolate::at(slot.0, *things));
         let gates = |count| (0..count).map(|_| Gates::of(&setup.settings)).collect();
         let mut observed = Observed::new()?;
         observed.needs = Needs::of(setup.model.limits);
@@ -393,13 +239,7 @@ impl<'a> Walk<'a> {
             || sent_us >= isolate.began_us + isolates.life_ms * 1000
         {
             self.observed.births += 1;
-            isolate.life += 1;
-            isolate.number = self.observed.births;
-            isolate.began_us = sent_us;
-            isolate.copies_bytes = 0;
-            isolate.work.clear();
-            isolate.bodies = Bodies::default();
-            isolate.is_over = false;
+            isolate.begin(self.observed.births, sent_us);
             if self.gateways.is_empty() {
                 self.gates[step.slot as usize] = Gates::of(&self.setup.settings);
             }
@@ -417,10 +257,8 @@ impl<'a> Walk<'a> {
             come_us += edge.start_us.draw(&mut self.dice);
         }
         isolate.asked_us = sent_us;
-        isolate.work(come_us);
         self.cpu_us[0] = busy_us;
-        isolate.busy_until_us = isolate.busy_until_us.max(come_us) + busy_us;
-        isolate.busy_until_us
+        isolate.take_request(come_us, busy_us)
     }
 
     fn held(&mut self, step: Step) -> &mut Held {
