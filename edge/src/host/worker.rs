@@ -25,7 +25,8 @@ use futures_util::{FutureExt, StreamExt};
 use worker::js_sys::{JsString, Uint8Array};
 use worker::wasm_bindgen::{self, JsValue, prelude::wasm_bindgen};
 use worker::wasm_bindgen_futures::{JsFuture, future_to_promise};
-use worker::{Context, Env, State, js_sys, web_sys, worker_sys};
+use worker::worker_sys::{Context, DurableObjectState};
+use worker::{Env, js_sys, web_sys};
 
 use crate::host::alarms::Alarms;
 use crate::host::{Address, Body, Host, Tls};
@@ -57,7 +58,7 @@ enum Place {
         env: Env,
     },
     Object {
-        state: State,
+        state: DurableObjectState,
         kept: Kept<Workers>,
         alarms: Rc<Alarms>,
     },
@@ -73,11 +74,9 @@ impl Place {
     fn wait_until(&self, promise: &js_sys::Promise) -> Result<(), JsValue> {
         match self {
             Self::Request { context, .. } | Self::Schedule { context, .. } => {
-                let context: &worker_sys::Context = context.as_ref();
                 context.wait_until(promise)
             }
-            // As all are.
-            Self::Object { .. } => Ok(()),
+            Self::Object { state, .. } => state.wait_until(promise),
         }
     }
 }
@@ -123,11 +122,12 @@ impl Host for Workers {
     }
 
     fn defer(&self, work: impl Future<Output = ()> + 'static) {
-        match &*self.place {
-            Place::Request { context, .. } | Place::Schedule { context, .. } => {
-                context.wait_until(work);
-            }
-            Place::Object { state, .. } => state.wait_until(work),
+        let work = future_to_promise(async move {
+            work.await;
+            Ok(JsValue::UNDEFINED)
+        });
+        if let Err(error) = self.place.wait_until(&work) {
+            worker::console_error!("{error:?}");
         }
     }
 
@@ -188,10 +188,10 @@ fn isolate(env: &Env) -> Rc<Isolate> {
 /// What a Cron Trigger starts, each minute: the watch for changes behind the edge.
 #[wasm_bindgen]
 #[must_use]
-pub fn scheduled(_: JsValue, env: Env, context: worker_sys::Context) -> js_sys::Promise {
+pub fn scheduled(_: JsValue, env: Env, context: Context) -> js_sys::Promise {
     let isolate = isolate(&env);
     let place = Place::Schedule {
-        context: Context::new(context),
+        context,
         kept: Kept::default(),
     };
     let host = Workers {
@@ -206,7 +206,7 @@ pub fn scheduled(_: JsValue, env: Env, context: worker_sys::Context) -> js_sys::
 /// Answers with nothing at hand of what [`answer`] is given.
 #[wasm_bindgen]
 #[must_use]
-pub fn fetch(request: web_sys::Request, env: Env, context: worker_sys::Context) -> JsValue {
+pub fn fetch(request: web_sys::Request, env: Env, context: Context) -> JsValue {
     answer(
         js::opening(&request, false),
         u32::MAX,
@@ -228,10 +228,9 @@ pub fn answer(
     number: u32,
     request: web_sys::Request,
     env: Env,
-    context: worker_sys::Context,
+    context: Context,
 ) -> JsValue {
     let isolate = isolate(&env);
-    let context = Context::new(context);
     let host = Workers {
         place: Rc::new(Place::Request { context, env }),
     };
@@ -346,9 +345,9 @@ pub struct Gateway {
 impl Gateway {
     #[wasm_bindgen(constructor)]
     #[must_use]
-    pub fn new(state: worker_sys::DurableObjectState, env: Env) -> Self {
+    pub fn new(state: DurableObjectState, env: Env) -> Self {
         let place = Place::Object {
-            state: State::from(state),
+            state,
             kept: Kept::default(),
             alarms: Rc::default(),
         };
