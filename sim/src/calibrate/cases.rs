@@ -14,6 +14,7 @@ use indicatif::ProgressBar;
 use tokio::time::sleep_until;
 
 use super::fit::Measured;
+use crate::cache_status::Tier;
 use crate::load::Edge;
 use crate::load::fill::{Needed, fill};
 use crate::load::open::{self, Counts, Plan};
@@ -119,29 +120,25 @@ pub async fn measure(target: &Arc<Target>, samples: usize, rate: u32) -> Result<
         let few = part(&reads, begin, READS.len());
         cases.l1.extend(bench.l1(&few, turn).await?);
         let many = part(&reads, begin + READS.len(), turn);
-        cases.l2.extend(bench.all_l2(many).await?);
+        let alone = bench.fire(many).await?;
+        cases.l2.extend(answered(&alone, Tier::L2)?);
         let many = part(&reads, begin + READS.len() + turn, turn);
         let burst = bench.burst(many).await?;
-        cases
-            .bursts
-            .l2
-            .extend(answered(&burst, "L2", |tally| tally.l2)?);
+        cases.bursts.l2.extend(answered(&burst, Tier::L2)?);
         if let Some((rows, since)) = rows {
             sleep_until((since + L1_OLD).into()).await;
             // The youngest, as the others are soon due to be read anew.
             let count = turn.div_ceil(ROWS_PART);
             let some = part(&rows, turn - count, count);
-            cases.l2.extend(bench.all_l2(some).await?);
+            let copies = bench.fire(some).await?;
+            cases.l2.extend(answered(&copies, Tier::L2)?);
         }
         let new = bench.of(&[Operation::Products], &format!("row-{number}"), turn);
         let found = bench.fire(new.clone()).await?;
-        cases.l3.extend(answered(&found, "L3", |tally| tally.l3)?);
+        cases.l3.extend(answered(&found, Tier::L3)?);
         let more = bench.of(&[Operation::Products], &format!("burst-{number}"), turn);
         let burst = bench.burst(more).await?;
-        cases
-            .bursts
-            .l3
-            .extend(answered(&burst, "L3", |tally| tally.l3)?);
+        cases.bursts.l3.extend(answered(&burst, Tier::L3)?);
         rows = Some((new, Instant::now()));
         let writes = bench.of(&WRITES, &format!("write-{number}"), turn);
         cases.write.extend(latencies(&bench.fire(writes).await?));
@@ -223,10 +220,6 @@ impl Bench {
         self.fire_at(requests, Pace::Recorded { speed: 1.0 }).await
     }
 
-    async fn all_l2(&self, reads: Traffic) -> Result<Vec<u64>> {
-        answered(&self.fire(reads).await?, "L2", |tally| tally.l2)
-    }
-
     /// A few keys, read once, which does not count, and then again and again for
     /// as long as an isolate answers them at once.
     async fn l1(&self, few: &Traffic, count: usize) -> Result<Vec<u64>> {
@@ -235,12 +228,17 @@ impl Bench {
             requests: few.requests.iter().copied().cycle().take(count).collect(),
             ..few.clone()
         };
-        answered(&self.fire(again).await?, "L1", |tally| tally.l1)
+        answered(&self.fire(again).await?, Tier::L1)
     }
 }
 
 /// Latencies, when nearly all of them are of the tier that they should be of.
-fn answered(counts: &Counts, tier: &str, of_tier: fn(&Tally) -> u64) -> Result<Vec<u64>> {
+fn answered(counts: &Counts, tier: Tier) -> Result<Vec<u64>> {
+    let of_tier = |tally: &Tally| match tier {
+        Tier::L1 => tally.l1,
+        Tier::L2 => tally.l2,
+        Tier::L3 => tally.l3,
+    };
     let by_tier: u64 = counts.tallies.iter().map(|(_, tally)| of_tier(tally)).sum();
     let all = counts.tallies.sum(|tally| tally.requests);
     let answered = Row::all_of(&counts.tallies)
@@ -259,8 +257,8 @@ fn answered(counts: &Counts, tier: &str, of_tier: fn(&Tally) -> u64) -> Result<V
         .join("; ");
     ensure!(
         by_tier as f64 >= ANSWERED_PART_MIN * all as f64,
-        "of {all} requests that {tier} should answer {by_tier} did ({answered}): does another \
-             client ask the same edge, or do its settings keep nothing?"
+        "of {all} requests that {tier:?} should answer {by_tier} did ({answered}): does another \
+         client ask the same edge, or do its settings keep nothing?"
     );
     Ok(latencies(counts))
 }

@@ -197,17 +197,14 @@ impl<'a> Walk<'a> {
         isolate.is_over = isolate.is_over || needs.held(copies_bytes + bodies_bytes);
         let [own_us, gateways_us] = self.cpu_us;
         needs.computed(0, own_us);
-        if gateways_us > 0
-            && let Some(gateway) = self.gateway(step)
-        {
-            let bodies = &mut self.gateways[gateway].bodies;
-            let needs = &mut self.observed.needs;
+        let gateway = self.gateway(step).filter(|_| gateways_us > 0);
+        let needs = &mut self.observed.needs;
+        if let Some(gateway) = gateway {
             needs.computed(0, gateways_us);
-            needs.held(bodies.hold(times_us, bytes));
+            needs.held(self.gateways[gateway].bodies.hold(times_us, bytes));
         }
         // An isolate behind a gateway only asks that.
         let calls = u64::from(!self.gateways.is_empty());
-        let needs = &mut self.observed.needs;
         for (subrequests, calls) in self.subrequests.into_iter().zip([calls, 0]) {
             needs.asked(subrequests, subrequests.saturating_sub(calls).min(1));
         }
